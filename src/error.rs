@@ -1,0 +1,95 @@
+//! How a call can end without a value: `CallError`, and `Panicked` for the panic of another caller's
+//! work.
+
+use std::{any::Any, error::Error, fmt, sync::Arc};
+
+/// Why a call got no value.
+///
+/// An error of the *work* is not among these: for fallible work the value is a `Result`, and every
+/// caller gets it as it is.
+///
+/// ```
+/// # futures_lite::future::block_on(async {
+/// use shardflight::{CallError, Group};
+///
+/// let group: Group<u32, u32> = Group::new();
+/// // Work that asks its own group for its own key would wait for itself.
+/// let inner = async { group.call(&7).run(async { 1 }).await };
+/// let outer: Group<u32, Result<u32, CallError>> = Group::new();
+/// let answer = outer.run(&7, async { inner.await.map(|o| o.value) }).await;
+/// assert_eq!(answer, Ok(1)); // two groups: no recursion
+/// # });
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CallError {
+    /// The work this caller followed panicked. The leader unwound with the original payload.
+    Panicked(Panicked),
+    /// The leader this caller followed was cancelled, and the caller had asked to be told
+    /// ([`OnCancel::Fail`](crate::OnCancel::Fail)) instead of taking over.
+    Cancelled,
+    /// The call was made from inside the work it would have waited for.
+    Reentrant,
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Panicked(_) => f.write_str("the work of the leading call panicked"),
+            Self::Cancelled => f.write_str("the leading call was cancelled"),
+            Self::Reentrant => f.write_str(
+                "recursive call: the work called its own group with its own key and would wait for itself",
+            ),
+        }
+    }
+}
+
+impl Error for CallError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Panicked(panicked) => Some(panicked),
+            Self::Cancelled | Self::Reentrant => None,
+        }
+    }
+}
+
+/// The panic of another caller's work, as its followers learn of it.
+///
+/// The payload itself belongs to the leader, which unwinds with it; followers get its text.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Panicked {
+    message: Arc<str>,
+}
+
+impl Panicked {
+    /// Takes the text out of a payload: `&str` and `String` are what `panic!` makes.
+    pub(crate) fn from_payload(payload: &(dyn Any + Send)) -> Self {
+        let message = if let Some(text) = payload.downcast_ref::<&str>() {
+            text
+        } else if let Some(text) = payload.downcast_ref::<String>() {
+            text.as_str()
+        } else {
+            "the work panicked with a payload that is not text"
+        };
+        Self { message: message.into() }
+    }
+
+    /// The text of a `&str` or `String` payload, else a fixed sentence.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+}
+
+impl fmt::Debug for Panicked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Panicked").field(&self.message()).finish()
+    }
+}
+
+impl fmt::Display for Panicked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the work panicked: {}", self.message)
+    }
+}
+
+impl Error for Panicked {}

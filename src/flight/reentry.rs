@@ -1,0 +1,100 @@
+//! Which flights' work is running on this thread's stack right now (G13).
+//!
+//! Work that would wait for a flight on this list would wait for itself. The list is by flight, not
+//! by key, so a call after `forget` is legal, and work on the stack twice removed (a -> b -> a) is
+//! found. It sees one stack: recursion through another task or thread is invisible to it.
+
+use std::cell::{Cell, RefCell};
+
+use super::FlightId;
+use crate::sync::plain_thread_local;
+
+/// How many nested flights are kept without allocating.
+const INLINE: usize = 16;
+
+struct Stack {
+    depth: Cell<usize>,
+    inline: [Cell<u64>; INLINE],
+}
+
+plain_thread_local! {
+    static STACK: Stack = Stack { depth: Cell::new(0), inline: [const { Cell::new(0) }; INLINE] }
+}
+
+thread_local! {
+    /// Flights nested deeper than `INLINE`. Each of them has a stack frame, so there cannot be many.
+    static DEEPER: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Runs a part of a flight's work: its poll, its call, or its drop.
+#[inline]
+pub(crate) fn within<R>(id: FlightId, part: impl FnOnce() -> R) -> R {
+    struct Leave;
+    impl Drop for Leave {
+        #[inline]
+        fn drop(&mut self) {
+            STACK.with(|stack| {
+                let depth = stack.depth.get() - 1;
+                stack.depth.set(depth);
+                if depth >= INLINE {
+                    let _ = deeper(|flights| flights.pop());
+                }
+            });
+        }
+    }
+
+    STACK.with(|stack| {
+        let depth = stack.depth.get();
+        match stack.inline.get(depth) {
+            Some(place) => place.set(id.0),
+            None => _ = deeper(|flights| flights.push(id.0)),
+        }
+        stack.depth.set(depth + 1);
+    });
+    let _leave = Leave;
+    part()
+}
+
+/// Whether a part of this flight's work is running on this stack.
+pub(crate) fn is_within(id: FlightId) -> bool {
+    STACK.with(|stack| {
+        let depth = stack.depth.get();
+        stack.inline[..depth.min(INLINE)].iter().any(|place| place.get() == id.0)
+            || depth > INLINE && deeper(|flights| flights.contains(&id.0)).unwrap_or(false)
+    })
+}
+
+/// `None` while the thread's locals are being destroyed: then recursion this deep goes unseen.
+#[cold]
+fn deeper<R>(f: impl FnOnce(&mut Vec<u64>) -> R) -> Option<R> {
+    DEEPER.try_with(|flights| f(&mut flights.borrow_mut())).ok()
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn nest(level: u64, to: u64) {
+        within(FlightId(level), || {
+            assert!((1..=level).all(|id| is_within(FlightId(id))));
+            assert!(!is_within(FlightId(level + 1)));
+            if level < to {
+                nest(level + 1, to);
+            }
+            assert!(!is_within(FlightId(level + 1)));
+        });
+    }
+
+    #[test]
+    fn g13_every_level_is_seen_however_deep() {
+        nest(1, 3 * INLINE as u64);
+        assert!(!is_within(FlightId(1)));
+    }
+
+    #[test]
+    fn g13_a_panic_leaves_the_list_as_it_was() {
+        let panicked = std::panic::catch_unwind(|| within(FlightId(1), || panic!("inside")));
+        assert!(panicked.is_err());
+        assert!(!is_within(FlightId(1)));
+    }
+}

@@ -1,0 +1,412 @@
+//! `Group`, a namespace of keys, and `GroupBuilder`: the everyday face of the crate.
+
+use std::{
+    borrow::Borrow,
+    fmt,
+    future::Future,
+    hash::{BuildHasher, Hash},
+    marker::PhantomData,
+};
+
+use ahash::RandomState;
+
+use crate::{
+    call::Call,
+    error::CallError,
+    flight::{Entry, Fly, Follower, Landed, Lead, fly_blocking, state::OnCancel, wait},
+    sync::Arc,
+    table::{Entered, KeyHash, Table},
+};
+
+/// A namespace of keys. Concurrent calls with the same key share one execution; nothing is kept
+/// afterwards.
+///
+/// The first caller of a key *leads*: its work runs. Those that come while it runs *follow*: they
+/// wait and get a clone of its value. When the value is there the key is free again, so no caller
+/// ever gets an answer that was finished before it asked.
+///
+/// A `Group` is a handle: clones are cheap and share the same flights. Keep one per kind of answer,
+/// in a struct, behind a [`LazyLock`](std::sync::LazyLock), wherever. For fallible work let the
+/// value be a `Result`; an error type that is not `Clone` goes into an [`Arc`](std::sync::Arc).
+///
+/// ```
+/// use shardflight::Group;
+/// use std::sync::Arc;
+///
+/// # futures_lite::future::block_on(async {
+/// async fn load_page(url: &str) -> Result<String, Arc<std::io::Error>> {
+///     Ok(format!("the page at {url}"))
+/// }
+///
+/// let pages: Group<String, Result<String, Arc<std::io::Error>>> = Group::new();
+/// let url = "https://example.org/";
+/// let page = pages.run(url, load_page(url)).await.unwrap();
+/// assert_eq!(page, "the page at https://example.org/");
+/// assert!(pages.is_empty());
+/// # });
+/// ```
+pub struct Group<K, V, S = RandomState> {
+    core: Arc<Core<K, V, S>>,
+}
+
+/// What the handles of a group share.
+pub(crate) struct Core<K, V, S> {
+    table: Table<K, V>,
+    hasher: S,
+}
+
+impl<K: Eq + Hash, V, S: BuildHasher> Core<K, V, S> {
+    fn hash<Q: ?Sized + Hash>(&self, key: &Q) -> KeyHash {
+        KeyHash::new(self.hasher.hash_one(key))
+    }
+
+    /// Leads or joins the flight of `key`.
+    #[inline]
+    pub(crate) fn enter<Q>(&self, key: &Q, who: OnCancel) -> Entry<'_, K, V>
+    where
+        K: Borrow<Q>,
+        Q: ?Sized + Eq + Hash + ToOwned<Owned = K>,
+    {
+        let hash = self.hash(key);
+        match self.table.enter(hash, key, who) {
+            Entered::Lead(id, flight) => Entry::Lead(Lead::new(&self.table, hash, id, flight)),
+            Entered::Follow(flight, generation) => {
+                Entry::Follow(Follower::new(&self.table, hash, who, flight, generation))
+            }
+            Entered::Reentrant => Entry::Reentrant,
+        }
+    }
+}
+
+impl<K: Eq + Hash, V> Group<K, V> {
+    /// A group with the default hasher, 64 shards (more on machines with more than 16 cores) and
+    /// room for no key yet.
+    ///
+    /// ```
+    /// let group: shardflight::Group<String, u64> = shardflight::Group::new();
+    /// assert!(group.is_empty());
+    /// ```
+    pub fn new() -> Self {
+        Self::builder().build()
+    }
+
+    /// Starts building a group with settings of its own.
+    ///
+    /// ```
+    /// use shardflight::Group;
+    ///
+    /// let group: Group<String, u64> = Group::builder().shards(256).capacity(10_000).build();
+    /// # assert!(group.is_empty());
+    /// ```
+    pub fn builder() -> GroupBuilder<K, V> {
+        GroupBuilder {
+            hasher: RandomState::new(),
+            shards: default_shards(),
+            capacity: 0,
+            _group: PhantomData,
+        }
+    }
+}
+
+impl<K: Eq + Hash, V, S: BuildHasher> Group<K, V, S> {
+    /// A group that hashes keys with `hasher`.
+    ///
+    /// One that maps many keys to one hash makes calls slower, as in every hash map, but never
+    /// mixes their answers up and never makes one key wait for another's work.
+    ///
+    /// ```
+    /// use shardflight::Group;
+    /// use std::hash::RandomState;
+    ///
+    /// let group: Group<String, u64, RandomState> = Group::with_hasher(RandomState::new());
+    /// # assert!(group.is_empty());
+    /// ```
+    pub fn with_hasher(hasher: S) -> Self {
+        Group::builder().hasher(hasher).build()
+    }
+
+    /// Whether a call with this key would join a flight now. By the time the answer is used it may
+    /// have changed.
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// let group = shardflight::Group::<String, bool>::new();
+    /// let seen = group.run("key", async { group.is_in_flight("key") }).await;
+    /// assert!(seen);
+    /// assert!(!group.is_in_flight("key"));
+    /// # });
+    /// ```
+    pub fn is_in_flight<Q>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+        Q: ?Sized + Eq + Hash,
+    {
+        self.core.table.contains(self.core.hash(key), key)
+    }
+
+    /// Cuts the key's flight loose: the next call starts a new one. Returns whether there was one.
+    ///
+    /// The flight itself goes on: its leader and those who already follow it get its value, and if
+    /// its leader is cancelled, one of them takes over. Use it when an answer under way is known to
+    /// be outdated, or when a leader hangs. Until the old flight has ended, two executions of the
+    /// key can run at once.
+    ///
+    /// ```
+    /// use futures_lite::future;
+    /// use shardflight::Group;
+    ///
+    /// future::block_on(async {
+    ///     let group: Group<&str, u32> = Group::new();
+    ///     let mut old = std::pin::pin!(group.run(&"key", future::pending()));
+    ///     assert!(future::poll_once(&mut old).await.is_none());
+    ///
+    ///     assert!(group.forget(&"key"));
+    ///     assert_eq!(group.run(&"key", async { 2 }).await, 2);
+    ///     assert!(!group.forget(&"key"));
+    /// });
+    /// ```
+    pub fn forget<Q>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+        Q: ?Sized + Eq + Hash,
+    {
+        self.core.table.forget(self.core.hash(key), key)
+    }
+
+    /// As [`forget`](Self::forget), but only if nobody follows the flight: what others already wait
+    /// for stays joinable. Returns whether a flight was forgotten.
+    ///
+    /// Unlike Go's `ForgetUnshared` it returns `false` for a key that is not in flight.
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// use shardflight::Group;
+    ///
+    /// let group: Group<&str, bool> = Group::new();
+    /// assert!(!group.forget_unshared(&"key"));
+    /// assert!(group.run(&"key", async { group.forget_unshared(&"key") }).await);
+    /// # });
+    /// ```
+    pub fn forget_unshared<Q>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+        Q: ?Sized + Eq + Hash,
+    {
+        self.core.table.forget_unshared(self.core.hash(key), key)
+    }
+
+    /// The number of keys in flight. O(shards): it visits them one after the other, so under
+    /// concurrent calls the sum may be one that never was at any instant. Forgotten flights do not
+    /// count.
+    pub fn len(&self) -> usize {
+        self.core.table.len()
+    }
+
+    /// Whether no key is in flight. O(shards), with the reservation of [`len`](Self::len).
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl<K, V, S> Group<K, V, S>
+where
+    K: Eq + Hash,
+    V: Clone,
+    S: BuildHasher,
+{
+    /// Runs `work`, or waits for the work of a call with the same key that is already running.
+    ///
+    /// Exactly one of the callers that overlap runs its work; the others' is never polled. The value
+    /// of an unshared call is moved, a shared one is cloned once for each follower. Async and
+    /// [blocking](Self::run_blocking) callers share flights.
+    ///
+    /// Nothing happens before the first poll. Needs no runtime.
+    ///
+    /// ```
+    /// use futures_lite::future;
+    /// use shardflight::Group;
+    ///
+    /// future::block_on(async {
+    ///     let group: Group<String, usize> = Group::new();
+    ///     let slow = async { future::yield_now().await; 1 };
+    ///     let (a, b) = future::zip(
+    ///         group.run("key", slow),
+    ///         group.run("key", async { unreachable!("somebody else is at it") }),
+    ///     )
+    ///     .await;
+    ///     assert_eq!((a, b), (1, 1));
+    /// });
+    /// ```
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future of a follower affects nobody else. Dropping the leader's drops its work;
+    /// then one of the followers takes over with its own, and the others go on waiting. What must
+    /// not be lost when its caller goes belongs into a task of its own.
+    ///
+    /// # Panics
+    ///
+    /// If the work panics, the leader unwinds with the original payload and every follower panics
+    /// with its text; the next call starts afresh. If the call comes from inside the key's own work
+    /// it would wait for itself, and panics instead. Recursion that goes through another task or
+    /// thread cannot be seen and waits forever. [`call`](Self::call) turns the followers' panic and
+    /// the recursion into [`CallError`]s.
+    pub fn run<'a, Q, F>(&'a self, key: &'a Q, work: F) -> impl Future<Output = V>
+    where
+        K: Borrow<Q>,
+        Q: ?Sized + Eq + Hash + ToOwned<Owned = K>,
+        F: Future<Output = V>,
+    {
+        Fly::new(&*self.core, key, OnCancel::TakeOver, work, wait::<K, V>, value_or_panic::<V>)
+    }
+
+    /// [`run`](Self::run) for threads: calls `work`, or blocks until the flight of the key has an
+    /// answer.
+    ///
+    /// Do not call it from inside async code with work that may take long: it blocks the executor's
+    /// thread. If that thread is the only one that could poll the flight's leader, it never returns;
+    /// use the runtime's `spawn_blocking`.
+    ///
+    /// ```
+    /// let group: shardflight::Group<u32, String> = shardflight::Group::new();
+    /// assert_eq!(group.run_blocking(&7, || "seven".to_owned()), "seven");
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// As [`run`](Self::run).
+    pub fn run_blocking<Q, F>(&self, key: &Q, work: F) -> V
+    where
+        K: Borrow<Q>,
+        Q: ?Sized + Eq + Hash + ToOwned<Owned = K>,
+        F: FnOnce() -> V,
+    {
+        value_or_panic(fly_blocking(&*self.core, key, OnCancel::TakeOver, work))
+    }
+
+    /// A call with options and a full answer: how the value came about, and errors instead of
+    /// panics for followers.
+    ///
+    /// ```
+    /// # futures_lite::future::block_on(async {
+    /// use shardflight::{Group, OnCancel};
+    ///
+    /// let group: Group<String, u32> = Group::new();
+    /// let outcome = group.call("key").on_cancel(OnCancel::Fail).run(async { 5 }).await?;
+    /// assert_eq!(outcome.value, 5);
+    /// assert!(!outcome.is_shared());
+    /// # Ok::<(), shardflight::CallError>(()) }).unwrap();
+    /// ```
+    pub fn call<'a, Q>(&'a self, key: &'a Q) -> Call<'a, K, V, S, Q>
+    where
+        K: Borrow<Q>,
+        Q: ?Sized + Eq + Hash + ToOwned<Owned = K>,
+    {
+        Call::new(&self.core, key)
+    }
+}
+
+/// The everyday answer: what a panic of one's own work would do, a panic of the leader's does.
+fn value_or_panic<V>(landed: Landed<V>) -> V {
+    match landed {
+        Ok(outcome) => outcome.value,
+        // The text alone, so that it reaches whoever catches it as the leader's payload would.
+        Err(CallError::Panicked(panicked)) => panic!("{}", panicked.message()),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+impl<K, V, S> Clone for Group<K, V, S> {
+    fn clone(&self) -> Self {
+        Self { core: Arc::clone(&self.core) }
+    }
+}
+
+impl<K: Eq + Hash, V, S: BuildHasher + Default> Default for Group<K, V, S> {
+    fn default() -> Self {
+        Self::with_hasher(S::default())
+    }
+}
+
+/// Never blocks: while a shard is locked, the number of flights is left out.
+impl<K: Eq + Hash, V, S> fmt::Debug for Group<K, V, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut group = f.debug_struct("Group");
+        match self.core.table.try_len() {
+            Some(len) => group.field("len", &len).finish(),
+            None => group.finish_non_exhaustive(),
+        }
+    }
+}
+
+/// Settings of a [`Group`] to be. Made by [`Group::builder`].
+///
+/// ```
+/// use shardflight::Group;
+/// use std::hash::RandomState;
+///
+/// let group: Group<u64, String, RandomState> =
+///     Group::builder().hasher(RandomState::new()).shards(128).capacity(1_000).build();
+/// assert!(group.is_empty());
+/// ```
+#[must_use]
+pub struct GroupBuilder<K, V, S = RandomState> {
+    hasher: S,
+    shards: usize,
+    capacity: usize,
+    _group: PhantomData<fn() -> Group<K, V, S>>,
+}
+
+/// Far beyond what helps, and 128 MiB of empty shards.
+const MAX_SHARDS: usize = 1 << 20;
+
+fn default_shards() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    // 64 rather than dashmap's four for each core: measured on 2 cores, 1.6 times the throughput.
+    (4 * cores).next_power_of_two().clamp(64, MAX_SHARDS)
+}
+
+impl<K: Eq + Hash, V, S: BuildHasher> GroupBuilder<K, V, S> {
+    /// Hashes keys with `hasher` instead of [`ahash::RandomState`].
+    pub fn hasher<H: BuildHasher>(self, hasher: H) -> GroupBuilder<K, V, H> {
+        GroupBuilder { hasher, shards: self.shards, capacity: self.capacity, _group: PhantomData }
+    }
+
+    /// How many independently locked parts the table has, rounded up to a power of two and to at
+    /// least 2. An empty one takes 128 bytes on x86-64.
+    ///
+    /// # Panics
+    ///
+    /// If `shards` is more than 1,048,576.
+    pub fn shards(mut self, shards: usize) -> Self {
+        assert!(shards <= MAX_SHARDS, "shards must be at most {MAX_SHARDS}, not {shards}");
+        self.shards = shards.next_power_of_two().max(2);
+        self
+    }
+
+    /// Makes room for this many keys *in flight at once*, and keeps it. By default shards grow as
+    /// needed, and give room back when a wave has passed. 0 is the default.
+    pub fn capacity(mut self, keys: usize) -> Self {
+        self.capacity = keys;
+        self
+    }
+
+    /// Makes the group.
+    ///
+    /// # Panics
+    ///
+    /// If there is no memory for the capacity, as in [`Vec::with_capacity`].
+    pub fn build(self) -> Group<K, V, S> {
+        let table = Table::new(self.shards, self.capacity);
+        Group { core: Arc::new(Core { table, hasher: self.hasher }) }
+    }
+}
+
+impl<K, V, S> fmt::Debug for GroupBuilder<K, V, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GroupBuilder")
+            .field("shards", &self.shards)
+            .field("capacity", &self.capacity)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,84 @@
+//! Concurrent calls with the same key share one execution.
+//!
+//! A token, a page or a query result is expensive; a thousand requests for it arrive together; the
+//! cache is cold or has just expired. With a [`Group`] in front the backend sees one.
+//!
+//! ```
+//! use shardflight::Group;
+//! use std::{sync::atomic::{AtomicUsize, Ordering::Relaxed}, thread};
+//!
+//! let reports: Group<String, String> = Group::new();
+//! let executions = AtomicUsize::new(0);
+//! thread::scope(|scope| {
+//!     for _ in 0..8 {
+//!         scope.spawn(|| reports.run_blocking("eu-west", || {
+//!             executions.fetch_add(1, Relaxed);
+//!             thread::sleep(std::time::Duration::from_millis(50)); // the expensive query
+//!             "the report".to_owned()
+//!         }));
+//!     }
+//! });
+//! # assert!(executions.load(Relaxed) < 8);
+//! ```
+//!
+//! Async callers use [`Group::run`], threads [`Group::run_blocking`], and they may meet on one key.
+//! [`Group::call`] has options and returns a full answer. No runtime is needed.
+//!
+//! There is no global lock: keys are spread over independently locked shards, and a lock is held
+//! for the few instructions of a look-up, never across the caller's code or an await. A call that
+//! nobody joins costs one insertion and one removal and allocates nothing but its key.
+//!
+//! # When not to use it
+//!
+//! - To keep answers: nothing is cached. Put a cache in front; this crate is for its misses.
+//! - For work with effects that each caller wants for itself: followers' work never runs.
+//! - Across processes: a group lives in one.
+//!
+//! # Guarantees
+//!
+//! They are numbered, and so are their tests; those with a model are checked with
+//! [loom](https://docs.rs/loom) over every interleaving up to a bound.
+//!
+//! | | |
+//! |---|---|
+//! | G1 | At most one execution of a key's work runs at any moment, unless a flight was forgotten (model) |
+//! | G2 | Every caller of a flight gets the value of its one completed execution (model) |
+//! | G3 | Once any caller has the value, no later call can join the flight (model) |
+//! | G4 | Nothing is left in the table once no call is in progress (model) |
+//! | G5 | A leader removes its own flight, never a newer one of the same key (model) |
+//! | G6 | Who waits is woken, also if the one chosen to take over is dropped itself (model) |
+//! | G7 | A dropped follower affects nobody; a dropped leader is followed by one that takes over (model) |
+//! | G8 | Panics reach every caller, and the next call starts afresh (model) |
+//! | G9 | The caller's code never runs under a lock, but a key's `Eq` and `ToOwned` |
+//! | G10 | Slow work on one key never delays another, even if their hashes are equal |
+//! | G11 | An unshared call allocates nothing beyond the owned key and clones nothing |
+//! | G12 | Any runtime, none, and plain threads, also mixed on one key |
+//! | G13 | Work that calls its own group with its own key gets an error instead of hanging |
+//!
+//! # Features
+//!
+//! - `tokio`: reserved for what spawns tasks; nothing yet depends on it.
+
+// Doctests cannot run against a library built for loom; see build.rs.
+#![cfg(not(all(loom, doctest)))]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod call;
+mod error;
+mod flight;
+mod group;
+mod outcome;
+mod sync;
+mod table;
+
+pub use crate::{
+    call::Call,
+    error::{CallError, Panicked},
+    flight::state::OnCancel,
+    group::{Group, GroupBuilder},
+    outcome::{Outcome, Role},
+};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,0 +1,80 @@
+//! The primitives everything concurrent here is built from: `std`'s, or loom's under `--cfg loom`.
+//!
+//! The only file beside the table's backends that knows loom exists.
+
+#[cfg(not(loom))]
+pub(crate) use std::sync::{
+    Arc, Mutex, MutexGuard, OnceLock,
+    atomic::{AtomicU32, AtomicU64, Ordering},
+};
+
+#[cfg(loom)]
+pub(crate) use self::model::OnceLock;
+#[cfg(loom)]
+pub(crate) use loom::sync::{
+    Arc, Mutex, MutexGuard,
+    atomic::{AtomicU32, AtomicU64, Ordering},
+};
+
+/// Locks a mutex whose critical sections run none of the user's code, so poison means nothing.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// A thread-local without a destructor. `std` reads it without a lazy-initialisation check when the
+/// initialiser is `const`, which loom's macro cannot express.
+macro_rules! plain_thread_local {
+    (static $name:ident: $type:ty = $init:expr) => {
+        #[cfg(not(loom))]
+        std::thread_local! { static $name: $type = const { $init } }
+        #[cfg(loom)]
+        loom::thread_local! { static $name: $type = $init }
+    };
+}
+pub(crate) use plain_thread_local;
+
+#[cfg(loom)]
+mod model {
+    //! What loom lacks: `std`'s `OnceLock`, with the one ordering std promises and no more.
+
+    use loom::{
+        cell::UnsafeCell,
+        sync::atomic::{AtomicBool, Ordering},
+    };
+
+    pub(crate) struct OnceLock<T> {
+        set: AtomicBool,
+        value: UnsafeCell<Option<T>>,
+    }
+
+    #[allow(unsafe_code, reason = "the model of a std type; loom checks every access below")]
+    impl<T> OnceLock<T> {
+        pub(crate) fn new() -> Self {
+            Self { set: AtomicBool::new(false), value: UnsafeCell::new(None) }
+        }
+
+        pub(crate) fn get(&self) -> Option<&T> {
+            // Acquire: pairs with the Release in `set`; makes the value visible.
+            if !self.set.load(Ordering::Acquire) {
+                return None;
+            }
+            // SAFETY: the flag is set after the one write, and nothing writes again.
+            self.value.with(|value| unsafe { (*value).as_ref() })
+        }
+
+        /// Two racing calls, which std allows, are a fault of the caller that loom reports.
+        pub(crate) fn set(&self, value: T) -> Result<(), T> {
+            if self.set.load(Ordering::Acquire) {
+                return Err(value);
+            }
+            // SAFETY: only the one leader of a flight sets, and readers wait for the flag.
+            self.value.with_mut(|cell| unsafe { *cell = Some(value) });
+            self.set.store(true, Ordering::Release);
+            Ok(())
+        }
+    }
+
+    // SAFETY: as for std's: a shared reference hands out `&T` and lets one thread move a `T` in.
+    #[allow(unsafe_code, reason = "loom's UnsafeCell is not Sync by itself")]
+    unsafe impl<T: Send + Sync> Sync for OnceLock<T> {}
+}
