@@ -13,9 +13,9 @@ use ahash::RandomState;
 use crate::{
     call::Call,
     error::CallError,
-    flight::{Entry, Fly, Follower, Landed, Lead, fly_blocking, state::OnCancel, wait},
+    flight::{Fly, Landed, fly_blocking, state::OnCancel, wait},
     sync::Arc,
-    table::{Entered, KeyHash, Table},
+    table::{KeyHash, Table},
 };
 
 /// A namespace of keys. Concurrent calls with the same key share one execution; nothing is kept
@@ -56,25 +56,10 @@ pub(crate) struct Core<K, V, S> {
 }
 
 impl<K: Eq + Hash, V, S: BuildHasher> Core<K, V, S> {
-    fn hash<Q: ?Sized + Hash>(&self, key: &Q) -> KeyHash {
-        KeyHash::new(self.hasher.hash_one(key))
-    }
-
-    /// Leads or joins the flight of `key`.
+    /// Where the key's flight is found. The only place that calls the user's `Hash` (G9).
     #[inline]
-    pub(crate) fn enter<Q>(&self, key: &Q, who: OnCancel) -> Entry<'_, K, V>
-    where
-        K: Borrow<Q>,
-        Q: ?Sized + Eq + Hash + ToOwned<Owned = K>,
-    {
-        let hash = self.hash(key);
-        match self.table.enter(hash, key, who) {
-            Entered::Lead(id, flight) => Entry::Lead(Lead::new(&self.table, hash, id, flight)),
-            Entered::Follow(flight, generation) => {
-                Entry::Follow(Follower::new(&self.table, hash, who, flight, generation))
-            }
-            Entered::Reentrant => Entry::Reentrant,
-        }
+    pub(crate) fn locate<Q: ?Sized + Hash>(&self, key: &Q) -> (&Table<K, V>, KeyHash) {
+        (&self.table, KeyHash::new(self.hasher.hash_one(key)))
     }
 }
 
@@ -141,7 +126,8 @@ impl<K: Eq + Hash, V, S: BuildHasher> Group<K, V, S> {
         K: Borrow<Q>,
         Q: ?Sized + Eq + Hash,
     {
-        self.core.table.contains(self.core.hash(key), key)
+        let (table, hash) = self.core.locate(key);
+        table.contains(hash, key)
     }
 
     /// Cuts the key's flight loose: the next call starts a new one. Returns whether there was one.
@@ -170,7 +156,8 @@ impl<K: Eq + Hash, V, S: BuildHasher> Group<K, V, S> {
         K: Borrow<Q>,
         Q: ?Sized + Eq + Hash,
     {
-        self.core.table.forget(self.core.hash(key), key)
+        let (table, hash) = self.core.locate(key);
+        table.forget(hash, key)
     }
 
     /// As [`forget`](Self::forget), but only if nobody follows the flight: what others already wait
@@ -192,7 +179,8 @@ impl<K: Eq + Hash, V, S: BuildHasher> Group<K, V, S> {
         K: Borrow<Q>,
         Q: ?Sized + Eq + Hash,
     {
-        self.core.table.forget_unshared(self.core.hash(key), key)
+        let (table, hash) = self.core.locate(key);
+        table.forget_unshared(hash, key)
     }
 
     /// The number of keys in flight. O(shards): it visits them one after the other, so under
@@ -257,7 +245,14 @@ where
         Q: ?Sized + Eq + Hash + ToOwned<Owned = K>,
         F: Future<Output = V>,
     {
-        Fly::new(&*self.core, key, OnCancel::TakeOver, work, wait::<K, V>, value_or_panic::<V>)
+        Fly::new(
+            &*self.core,
+            key,
+            OnCancel::TakeOver,
+            work,
+            wait::<K, V>,
+            value_or_panic::<V>,
+        )
     }
 
     /// [`run`](Self::run) for threads: calls `work`, or blocks until the flight of the key has an
@@ -318,7 +313,9 @@ fn value_or_panic<V>(landed: Landed<V>) -> V {
 
 impl<K, V, S> Clone for Group<K, V, S> {
     fn clone(&self) -> Self {
-        Self { core: Arc::clone(&self.core) }
+        Self {
+            core: Arc::clone(&self.core),
+        }
     }
 }
 
@@ -369,7 +366,12 @@ fn default_shards() -> usize {
 impl<K: Eq + Hash, V, S: BuildHasher> GroupBuilder<K, V, S> {
     /// Hashes keys with `hasher` instead of [`ahash::RandomState`].
     pub fn hasher<H: BuildHasher>(self, hasher: H) -> GroupBuilder<K, V, H> {
-        GroupBuilder { hasher, shards: self.shards, capacity: self.capacity, _group: PhantomData }
+        GroupBuilder {
+            hasher,
+            shards: self.shards,
+            capacity: self.capacity,
+            _group: PhantomData,
+        }
     }
 
     /// How many independently locked parts the table has, rounded up to a power of two and to at
@@ -379,7 +381,10 @@ impl<K: Eq + Hash, V, S: BuildHasher> GroupBuilder<K, V, S> {
     ///
     /// If `shards` is more than 1,048,576.
     pub fn shards(mut self, shards: usize) -> Self {
-        assert!(shards <= MAX_SHARDS, "shards must be at most {MAX_SHARDS}, not {shards}");
+        assert!(
+            shards <= MAX_SHARDS,
+            "shards must be at most {MAX_SHARDS}, not {shards}"
+        );
         self.shards = shards.next_power_of_two().max(2);
         self
     }
@@ -398,7 +403,12 @@ impl<K: Eq + Hash, V, S: BuildHasher> GroupBuilder<K, V, S> {
     /// If there is no memory for the capacity, as in [`Vec::with_capacity`].
     pub fn build(self) -> Group<K, V, S> {
         let table = Table::new(self.shards, self.capacity);
-        Group { core: Arc::new(Core { table, hasher: self.hasher }) }
+        Group {
+            core: Arc::new(Core {
+                table,
+                hasher: self.hasher,
+            }),
+        }
     }
 }
 

@@ -22,6 +22,7 @@ use crate::{
     error::CallError,
     group::Core,
     outcome::{Outcome, Role},
+    table::Entered,
 };
 
 /// What every call comes to.
@@ -52,20 +53,12 @@ pin_project! {
 
 pin_project! {
     #[project = StageProj]
-    #[project_replace = StageOwn]
     enum Stage<L, W> {
         Entering,
         Leading { lead: L },
         Following { #[pin] wait: W },
         Done,
     }
-}
-
-/// What `Core::enter` found for a caller.
-pub(crate) enum Entry<'a, K: Eq + Hash, V> {
-    Lead(Lead<'a, K, V>),
-    Follow(Follower<'a, K, V>),
-    Reentrant,
 }
 
 impl<'a, K, V, S, Q, F, M, W, T> Fly<'a, K, V, S, Q, F, M, W, T>
@@ -82,7 +75,15 @@ where
         wait: M,
         finish: T,
     ) -> Self {
-        Self { core, key, on_cancel, wait, finish, work: Work::new(work), stage: Stage::Entering }
+        Self {
+            core,
+            key,
+            on_cancel,
+            wait,
+            finish,
+            work: Work::new(work),
+            stage: Stage::Entering,
+        }
     }
 }
 
@@ -99,39 +100,53 @@ where
 {
     type Output = R;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<R> {
         let mut this = self.project();
         let landed = loop {
-            match this.stage.as_mut().project() {
-                StageProj::Entering => match this.core.enter(*this.key, *this.on_cancel) {
-                    Entry::Lead(lead) => {
-                        this.work.as_mut().start(lead.id());
-                        this.stage.set(Stage::Leading { lead });
+            let lead = match this.stage.as_mut().project() {
+                StageProj::Entering => {
+                    let (table, hash) = this.core.locate(*this.key);
+                    match table.enter(hash, *this.key, *this.on_cancel) {
+                        Entered::Lead(id) => Lead::new(table, hash, id),
+                        Entered::TakeOver(flight) => Lead::taken_over(table, hash, flight),
+                        Entered::Follow(flight, generation) => {
+                            let who = *this.on_cancel;
+                            let follower = Follower::new(table, hash, who, flight, generation);
+                            this.stage.set(Stage::Following {
+                                wait: (this.wait)(follower),
+                            });
+                            continue;
+                        }
+                        Entered::Reentrant => break Err(CallError::Reentrant),
                     }
-                    Entry::Follow(follower) => {
-                        this.stage.set(Stage::Following { wait: (this.wait)(follower) });
-                    }
-                    Entry::Reentrant => break Err(CallError::Reentrant),
-                },
-                StageProj::Leading { .. } => {
-                    let returned = ready!(this.work.as_mut().poll(cx));
-                    let StageOwn::Leading { lead } =
-                        this.stage.as_mut().project_replace(Stage::Done)
-                    else {
-                        unreachable!("matched above")
-                    };
-                    break Ok(finish_leading(lead, returned));
                 }
                 StageProj::Following { wait } => match ready!(wait.poll(cx)) {
-                    Waited::Lead(lead) => {
-                        this.work.as_mut().start(lead.id());
-                        this.stage.set(Stage::Leading { lead });
+                    Waited::Lead(lead) => lead,
+                    Waited::Landed(Ok(value)) => {
+                        break Ok(Outcome {
+                            value,
+                            role: Role::Joined,
+                        });
                     }
-                    Waited::Landed(Ok(value)) => break Ok(Outcome { value, role: Role::Joined }),
                     Waited::Landed(Err(panicked)) => break Err(CallError::Panicked(panicked)),
                     Waited::Cancelled => break Err(CallError::Cancelled),
                 },
+                StageProj::Leading { lead } => {
+                    let returned = ready!(this.work.as_mut().poll(cx));
+                    break finish_leading(lead, returned);
+                }
                 StageProj::Done => panic!("the future of a call was polled after it returned"),
+            };
+            // Work that is ready at once never has its lead stored.
+            let mut lead = lead;
+            this.work.as_mut().start(lead.id());
+            match this.work.as_mut().poll(cx) {
+                Poll::Ready(returned) => break finish_leading(&mut lead, returned),
+                Poll::Pending => {
+                    this.stage.set(Stage::Leading { lead });
+                    return Poll::Pending;
+                }
             }
         };
         this.stage.set(Stage::Done);
@@ -152,28 +167,42 @@ where
     S: BuildHasher,
     Q: ?Sized + Eq + Hash + ToOwned<Owned = K>,
 {
-    let lead = match core.enter(key, on_cancel) {
-        Entry::Lead(lead) => lead,
-        Entry::Reentrant => return Err(CallError::Reentrant),
-        Entry::Follow(follower) => match follower.wait_blocking() {
-            Waited::Lead(lead) => lead,
-            Waited::Landed(Ok(value)) => return Ok(Outcome { value, role: Role::Joined }),
-            Waited::Landed(Err(panicked)) => return Err(CallError::Panicked(panicked)),
-            Waited::Cancelled => return Err(CallError::Cancelled),
-        },
+    let (table, hash) = core.locate(key);
+    let mut lead = match table.enter(hash, key, on_cancel) {
+        Entered::Lead(id) => Lead::new(table, hash, id),
+        Entered::TakeOver(flight) => Lead::taken_over(table, hash, flight),
+        Entered::Follow(flight, generation) => {
+            let follower = Follower::new(table, hash, on_cancel, flight, generation);
+            match follower.wait_blocking() {
+                Waited::Lead(lead) => lead,
+                Waited::Landed(Ok(value)) => {
+                    return Ok(Outcome {
+                        value,
+                        role: Role::Joined,
+                    });
+                }
+                Waited::Landed(Err(panicked)) => return Err(CallError::Panicked(panicked)),
+                Waited::Cancelled => return Err(CallError::Cancelled),
+            }
+        }
+        Entered::Reentrant => return Err(CallError::Reentrant),
     };
     let returned = work::call(lead.id(), work);
-    Ok(finish_leading(lead, returned))
+    finish_leading(&mut lead, returned)
 }
 
+#[inline(always)]
 fn finish_leading<K: Eq + Hash, V: Clone>(
-    lead: Lead<'_, K, V>,
+    lead: &mut Lead<'_, K, V>,
     returned: Result<V, work::Payload>,
-) -> Outcome<V> {
+) -> Landed<V> {
     match returned {
         Ok(value) => {
             let (value, followers) = lead.land(value);
-            Outcome { value, role: Role::Led { followers } }
+            Ok(Outcome {
+                value,
+                role: Role::Led { followers },
+            })
         }
         Err(payload) => {
             lead.panicked(&*payload);

@@ -47,11 +47,19 @@ impl<'t, K: Eq + Hash, V> Follower<'t, K, V> {
         flight: Arc<Flight<V>>,
         generation: u32,
     ) -> Self {
-        Self { table, flight: Some(flight), hash, generation, who }
+        Self {
+            table,
+            flight: Some(flight),
+            hash,
+            generation,
+            who,
+        }
     }
 
     fn flight(&self) -> &Arc<Flight<V>> {
-        self.flight.as_ref().expect("a seat that is still taken has a flight")
+        self.flight
+            .as_ref()
+            .expect("a seat that is still taken has a flight")
     }
 
     fn is_landed(&self) -> bool {
@@ -80,9 +88,11 @@ impl<'t, K: Eq + Hash, V> Follower<'t, K, V> {
     {
         match turn {
             Turn::Lead => {
-                let flight = self.flight.take();
-                let id = flight.as_ref().expect("a seat that is still taken has a flight").id();
-                Waited::Lead(Lead::new(self.table, self.hash, id, flight))
+                let flight = self
+                    .flight
+                    .take()
+                    .expect("a seat that is still taken has a flight");
+                Waited::Lead(Lead::taken_over(self.table, self.hash, flight))
             }
             Turn::Cancelled => Waited::Cancelled,
             Turn::Landed | Turn::Wait => match self.flight().outcome() {
@@ -115,9 +125,7 @@ impl<'t, K: Eq + Hash, V> Follower<'t, K, V> {
 /// Waits as a task.
 ///
 /// A function that returns a block, not an `async fn`: that would keep its argument twice.
-pub(crate) fn wait<'t, K, V>(
-    follower: Follower<'t, K, V>,
-) -> impl Future<Output = Waited<'t, K, V>>
+pub(crate) fn wait<'t, K, V>(follower: Follower<'t, K, V>) -> impl Future<Output = Waited<'t, K, V>>
 where
     K: Eq + Hash,
     V: Clone,

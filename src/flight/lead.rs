@@ -11,7 +11,8 @@ use crate::{
 
 /// The right and duty to end a flight. Dropping it abandons the flight (step 3).
 pub(crate) struct Lead<'t, K: Eq + Hash, V> {
-    table: &'t Table<K, V>,
+    /// `None` once the flight is over.
+    table: Option<&'t Table<K, V>>,
     id: FlightId,
     hash: KeyHash,
     /// Present if the lead was taken over. A first leader finds its followers only at the slot.
@@ -19,13 +20,28 @@ pub(crate) struct Lead<'t, K: Eq + Hash, V> {
 }
 
 impl<'t, K: Eq + Hash, V> Lead<'t, K, V> {
-    pub(crate) fn new(
+    /// Of a new flight.
+    #[inline]
+    pub(crate) fn new(table: &'t Table<K, V>, hash: KeyHash, id: FlightId) -> Self {
+        Self {
+            table: Some(table),
+            id,
+            hash,
+            flight: None,
+        }
+    }
+
+    pub(crate) fn taken_over(
         table: &'t Table<K, V>,
         hash: KeyHash,
-        id: FlightId,
-        flight: Option<Arc<Flight<V>>>,
+        flight: Arc<Flight<V>>,
     ) -> Self {
-        Self { table, id, hash, flight }
+        Self {
+            table: Some(table),
+            id: flight.id(),
+            hash,
+            flight: Some(flight),
+        }
     }
 
     pub(crate) fn id(&self) -> FlightId {
@@ -34,32 +50,29 @@ impl<'t, K: Eq + Hash, V> Lead<'t, K, V> {
 
     /// Takes the flight out of the table and hands over its followers, if it has any (G3: first the
     /// slot goes, then the outcome appears). The key comes along, for its `Drop` to run last.
-    fn close(self) -> Removed<K, V> {
-        let mut this = std::mem::ManuallyDrop::new(self);
-        let own = this.flight.take();
-        this.table.remove(this.hash, this.id, own)
+    #[inline(always)]
+    fn close(&mut self) -> Removed<K, V> {
+        let table = self.table.take().expect("a flight ends once");
+        table.remove(self.hash, self.id, self.flight.take())
     }
 
     /// Step 2. Returns the leader's value and the number of followers.
-    pub(crate) fn land(self, value: V) -> (V, usize)
+    #[inline(always)]
+    pub(crate) fn land(&mut self, value: V) -> (V, usize)
     where
         V: Clone,
     {
         let closed = self.close();
-        // An unshared value is moved, never cloned (G11).
-        let Some(flight) = closed.flight.filter(|_| closed.followers > 0) else {
-            return (value, 0);
-        };
-        // The flight gets the original, so that a panic in `Clone` hits only the caller that clones.
-        flight.publish(Ok(value));
-        match flight.outcome() {
-            Some(Ok(value)) => (value.clone(), closed.followers),
-            _ => unreachable!("just published, and an outcome never changes"),
+        match closed.flight {
+            Some(flight) if closed.followers > 0 => (share(&flight, value), closed.followers),
+            // An unshared value is moved, never cloned (G11).
+            _ => (value, 0),
         }
     }
 
     /// The work panicked: the followers learn its text (G8).
-    pub(crate) fn panicked(self, payload: &(dyn Any + Send)) {
+    #[cold]
+    pub(crate) fn panicked(&mut self, payload: &(dyn Any + Send)) {
         let closed = self.close();
         if let Some(flight) = closed.flight.filter(|_| closed.followers > 0) {
             flight.publish(Err(Panicked::from_payload(payload)));
@@ -67,8 +80,21 @@ impl<'t, K: Eq + Hash, V> Lead<'t, K, V> {
     }
 }
 
+/// Gives the flight the original, so that a panic in `Clone` hits only the caller that clones.
+#[cold]
+#[inline(never)]
+fn share<V: Clone>(flight: &Flight<V>, value: V) -> V {
+    flight.publish(Ok(value));
+    match flight.outcome() {
+        Some(Ok(value)) => value.clone(),
+        _ => unreachable!("just published, and an outcome never changes"),
+    }
+}
+
 impl<K: Eq + Hash, V> Drop for Lead<'_, K, V> {
     fn drop(&mut self) {
-        self.table.abandon(self.hash, self.id, self.flight.take());
+        if let Some(table) = self.table {
+            table.abandon(self.hash, self.id, self.flight.take());
+        }
     }
 }

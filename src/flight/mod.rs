@@ -76,7 +76,7 @@ pub(crate) mod state;
 mod work;
 
 pub(crate) use self::{
-    fly::{Entry, Fly, Landed, fly_blocking},
+    fly::{Fly, Landed, fly_blocking},
     follower::{Follower, Waited, wait},
     lead::Lead,
 };

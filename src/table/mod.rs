@@ -59,7 +59,10 @@ impl KeyHash {
 pub(crate) enum Slot<V> {
     /// Nobody has joined: no `Flight` exists.
     Solo { hash: KeyHash, id: FlightId },
-    Shared { hash: KeyHash, flight: Arc<Flight<V>> },
+    Shared {
+        hash: KeyHash,
+        flight: Arc<Flight<V>>,
+    },
 }
 
 impl<V> Slot<V> {
@@ -139,8 +142,10 @@ pub(crate) trait Map<K, V> {
 
 /// What a caller found.
 pub(crate) enum Entered<V> {
-    /// It leads. A flight that it took over is there; a new one has none yet.
-    Lead(FlightId, Option<Arc<Flight<V>>>),
+    /// It leads a new flight.
+    Lead(FlightId),
+    /// It leads a flight that nobody led.
+    TakeOver(Arc<Flight<V>>),
     /// It follows, having joined in this generation.
     Follow(Arc<Flight<V>>, u32),
     /// It would wait for work on its own stack.
@@ -180,7 +185,7 @@ where
     }
 
     /// Step 1.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn enter<Q>(&self, hash: KeyHash, key: &Q, who: OnCancel) -> Entered<V>
     where
         K: Borrow<Q>,
@@ -190,10 +195,12 @@ where
             hash,
             key,
             |slot| Self::join(hash, slot, who),
-            |id| (Slot::Solo { hash, id }, Entered::Lead(id, None)),
+            |id| (Slot::Solo { hash, id }, Entered::Lead(id)),
         )
     }
 
+    #[cold]
+    #[inline(never)]
     fn join(hash: KeyHash, slot: &mut Slot<V>, who: OnCancel) -> Entered<V> {
         let id = slot.id();
         if reentry::is_within(id) {
@@ -202,11 +209,14 @@ where
         match slot {
             Slot::Solo { .. } => {
                 let flight = Arc::new(Flight::new(id, who));
-                *slot = Slot::Shared { hash, flight: Arc::clone(&flight) };
+                *slot = Slot::Shared {
+                    hash,
+                    flight: Arc::clone(&flight),
+                };
                 Entered::Follow(flight, 0)
             }
             Slot::Shared { flight, .. } => match flight.join(who) {
-                Visit::Lead => Entered::Lead(id, Some(Arc::clone(flight))),
+                Visit::Lead => Entered::TakeOver(Arc::clone(flight)),
                 Visit::Wait => Entered::Follow(Arc::clone(flight), flight.generation()),
             },
         }
@@ -214,17 +224,22 @@ where
 
     /// Step 2, its locked part: by id, so that a newer flight of the key stays (G5). The number of
     /// followers is read in the critical section that ends joining, which makes it final (G3).
-    #[inline]
+    #[inline(always)]
     pub(crate) fn remove(
         &self,
         hash: KeyHash,
         id: FlightId,
         own: Option<Arc<Flight<V>>>,
     ) -> Removed<K, V> {
-        match self.map.remove(hash, |_, slot| slot.id() == id, Slot::followers) {
-            Some((key, slot, followers)) => {
-                Removed { flight: slot.into_flight(), followers, key: Some(key) }
-            }
+        match self
+            .map
+            .remove(hash, |_, slot| slot.id() == id, Slot::followers)
+        {
+            Some((key, slot, followers)) => Removed {
+                flight: slot.into_flight(),
+                followers,
+                key: Some(key),
+            },
             None => self.remove_detached(id, own),
         }
     }
@@ -234,8 +249,14 @@ where
     fn remove_detached(&self, id: FlightId, own: Option<Arc<Flight<V>>>) -> Removed<K, V> {
         let detached = lock(&self.detached).remove(&id);
         let flight = own.or(detached);
-        let followers = flight.as_ref().map_or(0, |flight| flight.snapshot().followers());
-        Removed { flight, followers, key: None }
+        let followers = flight
+            .as_ref()
+            .map_or(0, |flight| flight.snapshot().followers());
+        Removed {
+            flight,
+            followers,
+            key: None,
+        }
     }
 
     /// Step 3. The work has been dropped.
@@ -249,7 +270,11 @@ where
                 Slot::Shared { flight, .. } => {
                     let left = flight.abandon();
                     let woken = Some((Arc::clone(flight), left));
-                    if left.is_dead() { Verdict::Remove(woken) } else { Verdict::Keep(woken) }
+                    if left.is_dead() {
+                        Verdict::Remove(woken)
+                    } else {
+                        Verdict::Keep(woken)
+                    }
                 }
             },
         );
@@ -275,7 +300,11 @@ where
             hash,
             |_, slot| slot.id() == id,
             |_| {
-                if flight.snapshot().is_dead() { Verdict::Remove(()) } else { Verdict::Keep(()) }
+                if flight.snapshot().is_dead() {
+                    Verdict::Remove(())
+                } else {
+                    Verdict::Keep(())
+                }
             },
         );
         if looked.is_none() {
@@ -325,7 +354,9 @@ where
         K: Borrow<Q>,
         Q: ?Sized + Eq,
     {
-        self.map.look(hash, |k, _| k.borrow() == key, |_| Verdict::Keep(())).is_some()
+        self.map
+            .look(hash, |k, _| k.borrow() == key, |_| Verdict::Keep(()))
+            .is_some()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -352,6 +383,10 @@ mod tests {
         for weak in 0..64_u64 {
             shards.insert(KeyHash::new(weak).wide() << 7 >> 58);
         }
-        assert!(shards.len() > 32, "64 neighbouring integers share {} shards", shards.len());
+        assert!(
+            shards.len() > 32,
+            "64 neighbouring integers share {} shards",
+            shards.len()
+        );
     }
 }

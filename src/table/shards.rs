@@ -62,7 +62,7 @@ impl<K: Eq + Hash, V> Map<K, V> for Shards<K, V> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn enter<Q, R>(
         &self,
         hash: KeyHash,
@@ -88,7 +88,7 @@ impl<K: Eq + Hash, V> Map<K, V> for Shards<K, V> {
         result
     }
 
-    #[inline]
+    #[inline(always)]
     fn remove<R>(
         &self,
         hash: KeyHash,
@@ -124,11 +124,19 @@ impl<K: Eq + Hash, V> Map<K, V> for Shards<K, V> {
     }
 
     fn len(&self) -> usize {
-        self.map.shards().iter().map(|shard| shard.read().len()).sum()
+        self.map
+            .shards()
+            .iter()
+            .map(|shard| shard.read().len())
+            .sum()
     }
 
     fn try_len(&self) -> Option<usize> {
-        self.map.shards().iter().map(|shard| shard.try_read().map(|table| table.len())).sum()
+        self.map
+            .shards()
+            .iter()
+            .map(|shard| shard.try_read().map(|table| table.len()))
+            .sum()
     }
 }
 
