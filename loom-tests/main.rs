@@ -1,1 +1,14 @@
+//! The models: real groups, calls and flights, run by loom through every interleaving within a bound
+//! on preemptions. `README.md` beside this file says what they prove, and which faults they caught.
+//!
+//! `RUSTFLAGS="--cfg loom" cargo test`
 #![cfg(loom)]
+
+mod kit;
+
+mod cancellation;
+mod election;
+mod forget;
+mod landing;
+mod panics;
+mod takeover;

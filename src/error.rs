@@ -12,12 +12,15 @@ use std::{any::Any, error::Error, fmt, sync::Arc};
 /// # futures_lite::future::block_on(async {
 /// use shardflight::{CallError, Group};
 ///
-/// let group: Group<u32, u32> = Group::new();
-/// // Work that asks its own group for its own key would wait for itself.
-/// let inner = async { group.call(&7).run(async { 1 }).await };
-/// let outer: Group<u32, Result<u32, CallError>> = Group::new();
-/// let answer = outer.run(&7, async { inner.await.map(|o| o.value) }).await;
-/// assert_eq!(answer, Ok(1)); // two groups: no recursion
+/// let group: Group<String, u32> = Group::new();
+/// let work = async {
+///     // Work that asks its own group for its own key would wait for itself.
+///     match group.call("key").run(async { 1 }).await {
+///         Err(CallError::Reentrant) => 0,
+///         other => unreachable!("{other:?}"),
+///     }
+/// };
+/// assert_eq!(group.run("key", work).await, 0);
 /// # });
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]

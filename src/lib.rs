@@ -3,7 +3,8 @@
 //! A token, a page or a query result is expensive; a thousand requests for it arrive together; the
 //! cache is cold or has just expired. With a [`Group`] in front the backend sees one.
 //!
-//! ```
+#![cfg_attr(not(loom), doc = "```")]
+#![cfg_attr(loom, doc = "```text")]
 //! use shardflight::Group;
 //! use std::{sync::atomic::{AtomicUsize, Ordering::Relaxed}, thread};
 //!

@@ -6,7 +6,7 @@
 /// # futures_lite::future::block_on(async {
 /// use shardflight::{Group, Role};
 ///
-/// let group: Group<&str, u32> = Group::new();
+/// let group: Group<String, u32> = Group::new();
 /// let outcome = group.call("answer").run(async { 42 }).await.unwrap();
 /// assert_eq!(outcome.value, 42);
 /// assert_eq!(outcome.role, Role::Led { followers: 0 });

@@ -50,6 +50,7 @@ impl KeyHash {
     }
 
     /// Spread over 64 bits, as hash tables take it: they choose by the lowest and by the highest.
+    #[cfg(not(loom))]
     fn wide(self) -> u64 {
         u64::from(self.0) << 32 | u64::from(self.0)
     }

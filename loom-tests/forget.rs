@@ -1,0 +1,127 @@
+//! `forget` against everything that can happen to a flight at the same time.
+
+use loom::{future::block_on, thread};
+
+use crate::kit::{Executions, KEY, check, group, poll_once, ready_at_the_second_poll};
+
+/// G5, G6: a flight is forgotten while it is joined and lands. Its followers get its value all the
+/// same; the slot that `forget` and the landing fight over belongs to one of them; the next flight's
+/// slot is not touched.
+#[test]
+fn g5_forget_races_join_and_landing() {
+    check(3, || {
+        let group = group();
+        let follower = {
+            let group = group.clone();
+            thread::spawn(move || block_on(group.run(&KEY, async { 2 })))
+        };
+        let forgetter = {
+            let group = group.clone();
+            thread::spawn(move || {
+                group.forget(&KEY);
+                // The next flight of the key, which the forgotten one must leave alone.
+                let mut next = Box::pin(group.run(&KEY, std::future::pending()));
+                match poll_once(next.as_mut()) {
+                    std::task::Poll::Ready(value) => assert!(value == 1 || value == 2),
+                    std::task::Poll::Pending => {}
+                }
+            })
+        };
+        let led = group.run_blocking(&KEY, || 1);
+        assert!(led == 1 || led == 2);
+        forgetter.join().unwrap();
+        let followed = follower.join().unwrap();
+        assert!(followed == 1 || followed == 2);
+        assert!(group.is_empty(), "G4");
+    });
+}
+
+/// G5: what was forgotten does not remove what came after it, and nobody joins it any more.
+#[test]
+fn g5_a_forgotten_flight_leaves_the_next_one_alone() {
+    check(8, || {
+        let group = group();
+        let mut old = Box::pin(group.run(&KEY, ready_at_the_second_poll(1)));
+        assert!(poll_once(old.as_mut()).is_pending());
+        let next = {
+            let group = group.clone();
+            thread::spawn(move || {
+                group.forget(&KEY);
+                let mut next = Box::pin(group.run(&KEY, ready_at_the_second_poll(2)));
+                assert!(poll_once(next.as_mut()).is_pending());
+                assert!(group.is_in_flight(&KEY));
+                assert_eq!(block_on(next), 2);
+            })
+        };
+        assert_eq!(block_on(old), 1);
+        next.join().unwrap();
+        assert!(group.is_empty(), "G4");
+    });
+}
+
+/// G6, G7: the leader does not know that it has a follower, is forgotten, and is dropped: the
+/// follower takes over all the same.
+#[test]
+fn g7_forget_races_abandoning() {
+    check(3, || {
+        let group = group();
+        let executions = Executions::new();
+        let mut leader = Box::pin(group.run(&KEY, executions.stuck()));
+        assert!(poll_once(leader.as_mut()).is_pending());
+        let follower = {
+            let group = group.clone();
+            thread::spawn(move || block_on(group.run(&KEY, async { 2 })))
+        };
+        let forgetter = {
+            let group = group.clone();
+            thread::spawn(move || group.forget(&KEY))
+        };
+        drop(leader);
+        assert_eq!(follower.join().unwrap(), 2);
+        forgetter.join().unwrap();
+        assert!(group.is_empty(), "G4");
+    });
+}
+
+/// G4: the last follower of a forgotten, leaderless flight leaves; its value cell and event go with
+/// it (loom reports what leaks).
+#[test]
+fn g4_a_forgotten_flight_that_everybody_leaves_is_freed() {
+    check(5, || {
+        let group = group();
+        let executions = Executions::new();
+        let mut leader = Box::pin(group.run(&KEY, executions.stuck()));
+        assert!(poll_once(leader.as_mut()).is_pending());
+        let mut follower = Box::pin(group.run(&KEY, executions.work()));
+        assert!(poll_once(follower.as_mut()).is_pending());
+        let forgetter = {
+            let group = group.clone();
+            thread::spawn(move || group.forget(&KEY))
+        };
+        drop(leader);
+        drop(follower);
+        forgetter.join().unwrap();
+        assert!(group.is_empty(), "G4");
+    });
+}
+
+/// `forget_unshared` never cuts off a follower: what it removed had none, and nobody can join what
+/// it removed.
+#[test]
+fn g6_forget_unshared_races_join() {
+    check(5, || {
+        let group = group();
+        let follower = {
+            let group = group.clone();
+            thread::spawn(move || block_on(group.run(&KEY, async { 2 })))
+        };
+        let forgetter = {
+            let group = group.clone();
+            thread::spawn(move || group.forget_unshared(&KEY))
+        };
+        assert!([1, 2].contains(&group.run_blocking(&KEY, || 1)));
+        assert!([1, 2].contains(&follower.join().unwrap()));
+        forgetter.join().unwrap();
+        assert!(group.is_empty(), "G4");
+    });
+}

@@ -1,0 +1,147 @@
+//! What the models are made of: the runner, a group with a fixed hasher, and work that notices when
+//! it overlaps other work.
+
+use std::{
+    future::Future,
+    hash::{BuildHasherDefault, DefaultHasher},
+    pin::Pin,
+    task::{Context, Poll, Waker},
+    time::Instant,
+};
+
+use loom::{
+    cell::UnsafeCell,
+    model::Builder,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+pub(crate) type Group = shardflight::Group<u64, u64, BuildHasherDefault<DefaultHasher>>;
+
+/// The one key of the models, unless they say otherwise.
+pub(crate) const KEY: u64 = 1;
+
+/// Runs a model with at most `preemptions` preemptions in each execution.
+///
+/// 2 is the least that finds what is known to go wrong here; more where it is affordable.
+#[track_caller]
+pub(crate) fn check(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
+    let mut builder = Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    let executions = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let begin = Instant::now();
+    let counter = std::sync::Arc::clone(&executions);
+    builder.check(move || {
+        counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        model();
+    });
+    let name = std::thread::current().name().unwrap_or_default().to_owned();
+    println!(
+        "{name}: {executions:?} executions, bound {preemptions}, {:?}",
+        begin.elapsed()
+    );
+}
+
+/// A fresh group. Flights take over in an order drawn from their ids; with `skip` ids used up before,
+/// a model can have both orders of two followers.
+pub(crate) fn group_after(skip: u64) -> Group {
+    let group = Group::with_hasher(BuildHasherDefault::default());
+    for _ in 0..skip {
+        group.run_blocking(&u64::MAX, || 0);
+    }
+    group
+}
+
+pub(crate) fn group() -> Group {
+    group_after(0)
+}
+
+/// Polls once, as a task would that is never polled again.
+pub(crate) fn poll_once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// Work that is interrupted once.
+pub(crate) async fn ready_at_the_second_poll(value: u64) -> u64 {
+    let mut polled = false;
+    std::future::poll_fn(|cx| {
+        if std::mem::replace(&mut polled, true) {
+            return Poll::Ready(value);
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await
+}
+
+/// Counts executions in a place that loom guards: two that overlap, or of which the later does not
+/// see the earlier, fail the model (G1).
+#[derive(Clone)]
+pub(crate) struct Executions(Arc<Count>);
+
+struct Count {
+    running: AtomicUsize,
+    executed: UnsafeCell<u64>,
+}
+
+// SAFETY: loom checks at each access that no other overlaps it; that is what it is here for.
+#[allow(unsafe_code, reason = "loom's cell is what detects an overlap")]
+unsafe impl Sync for Count {}
+// SAFETY: a number.
+#[allow(unsafe_code, reason = "loom's cell is what detects an overlap")]
+unsafe impl Send for Count {}
+
+impl Executions {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Count {
+            running: AtomicUsize::new(0),
+            executed: UnsafeCell::new(0),
+        }))
+    }
+
+    /// One execution, whose value is its number.
+    #[allow(unsafe_code, reason = "loom's cell is what detects an overlap")]
+    pub(crate) fn execute(&self) -> u64 {
+        // Relaxed: two places for loom to interrupt at that order nothing, so that only the crate
+        // itself can make one execution visible to the next.
+        assert_eq!(
+            self.0.running.fetch_add(1, Ordering::Relaxed),
+            0,
+            "G1: executions overlap"
+        );
+        let number = self.0.executed.with_mut(|executed| {
+            // SAFETY: loom checks that nobody else is in here.
+            unsafe {
+                *executed += 1;
+                *executed
+            }
+        });
+        self.0.running.fetch_sub(1, Ordering::Relaxed);
+        number
+    }
+
+    /// Work that is ready at once.
+    pub(crate) fn work(&self) -> impl Future<Output = u64> + use<> {
+        let executions = self.clone();
+        async move { executions.execute() }
+    }
+
+    /// Work that never ends, and is an execution until it has been dropped.
+    pub(crate) fn stuck(&self) -> impl Future<Output = u64> + use<> {
+        let guard = OnDrop(self.clone());
+        async move {
+            let _guard = guard;
+            std::future::pending().await
+        }
+    }
+}
+
+struct OnDrop(Executions);
+
+impl Drop for OnDrop {
+    fn drop(&mut self) {
+        self.0.execute();
+    }
+}

@@ -1,0 +1,180 @@
+//! The leader is cancelled and somebody takes over: exactly one, and never two executions at once.
+
+use loom::{future::block_on, thread};
+
+use crate::kit::{Executions, Group, KEY, check, group, group_after, poll_once};
+
+/// Starts a caller in a thread of its own: a task, or the thread itself.
+fn spawn(group: &Group, executions: &Executions, blocking: bool) -> thread::JoinHandle<u64> {
+    let (group, executions) = (group.clone(), executions.clone());
+    thread::spawn(move || match blocking {
+        true => group.run_blocking(&KEY, || executions.execute()),
+        false => block_on(group.run(&KEY, executions.work())),
+    })
+}
+
+/// G1, G6, G7: the leader is dropped while a follower joins, waits or has yet to come.
+fn leader_dropped(blocking: bool) {
+    let group = group();
+    let executions = Executions::new();
+    let mut leader = Box::pin(group.run(&KEY, executions.stuck()));
+    assert!(poll_once(leader.as_mut()).is_pending());
+    let follower = spawn(&group, &executions, blocking);
+    drop(leader);
+    // 1 is the drop of the cancelled work.
+    assert!(follower.join().unwrap() > 1);
+    assert!(group.is_empty(), "G4");
+}
+
+#[test]
+fn g7_a_task_takes_over() {
+    check(8, || leader_dropped(false));
+}
+
+#[test]
+fn g7_a_thread_takes_over() {
+    check(8, || leader_dropped(true));
+}
+
+/// G1, G6, G7: with two followers, one certain to be there before the leader goes. Of the first two
+/// flights of a group, one lets the first that is woken take over and the other the second.
+fn leader_of_two_dropped(skip: u64, blocking: bool) {
+    let group = group_after(skip);
+    let executions = Executions::new();
+    let mut leader = Box::pin(group.run(&KEY, executions.stuck()));
+    assert!(poll_once(leader.as_mut()).is_pending());
+    let mut waiting = Box::pin(group.run(&KEY, executions.work()));
+    assert!(poll_once(waiting.as_mut()).is_pending());
+    let other = spawn(&group, &executions, blocking);
+    drop(leader);
+    assert!(block_on(waiting) > 1);
+    assert!(other.join().unwrap() > 1);
+    assert!(group.is_empty(), "G4");
+}
+
+#[test]
+fn g7_one_of_two_tasks_takes_over() {
+    check(5, || leader_of_two_dropped(0, false));
+}
+
+#[test]
+fn g7_one_of_two_tasks_takes_over_in_the_other_order() {
+    check(5, || leader_of_two_dropped(1, false));
+}
+
+#[test]
+fn g7_a_task_or_a_thread_takes_over() {
+    check(5, || leader_of_two_dropped(0, true));
+}
+
+#[test]
+fn g7_a_task_or_a_thread_takes_over_in_the_other_order() {
+    check(5, || leader_of_two_dropped(1, true));
+}
+
+/// G6, G7: the follower chosen to take over is dropped itself; the other is chosen. Both are certain
+/// to follow before the leader goes, in both orders.
+fn successor_dropped(skip: u64) {
+    let group = group_after(skip);
+    let executions = Executions::new();
+    let mut leader = Box::pin(group.run(&KEY, executions.stuck()));
+    assert!(poll_once(leader.as_mut()).is_pending());
+    let mut chosen = Box::pin(group.run(&KEY, executions.work()));
+    assert!(poll_once(chosen.as_mut()).is_pending());
+    let other = spawn(&group, &executions, false);
+    drop(leader);
+    drop(chosen);
+    assert!(other.join().unwrap() > 1);
+    assert!(group.is_empty(), "G4");
+}
+
+#[test]
+fn g6_the_chosen_successor_is_dropped() {
+    check(5, || successor_dropped(0));
+}
+
+#[test]
+fn g6_the_chosen_successor_is_dropped_in_the_other_order() {
+    check(5, || successor_dropped(1));
+}
+
+/// G6: the same while the leader goes at the same time.
+#[test]
+fn g6_leader_and_successor_are_dropped_at_once() {
+    check(3, || {
+        let group = group();
+        let executions = Executions::new();
+        let mut leader = Box::pin(group.run(&KEY, executions.stuck()));
+        assert!(poll_once(leader.as_mut()).is_pending());
+        let other = spawn(&group, &executions, false);
+        let dropped = {
+            let (group, executions) = (group.clone(), executions.clone());
+            thread::spawn(move || {
+                let mut dropped = Box::pin(group.run(&KEY, executions.work()));
+                let _ = poll_once(dropped.as_mut());
+            })
+        };
+        drop(leader);
+        assert!(other.join().unwrap() > 1);
+        dropped.join().unwrap();
+        assert!(group.is_empty(), "G4");
+    });
+}
+
+/// G1, G7: a newcomer arrives while a follower is about to take over. One of them leads.
+#[test]
+fn g7_a_newcomer_races_the_takeover() {
+    check(3, || {
+        let group = group();
+        let executions = Executions::new();
+        let mut leader = Box::pin(group.run(&KEY, executions.stuck()));
+        assert!(poll_once(leader.as_mut()).is_pending());
+        let follower = spawn(&group, &executions, false);
+        drop(leader);
+        let newcomer = group.run_blocking(&KEY, || executions.execute());
+        let follower = follower.join().unwrap();
+        let executed = executions.execute() - 1;
+        assert!(newcomer > 1 && follower > 1);
+        assert!(executed == newcomer.max(follower), "G2");
+        assert!(group.is_empty(), "G4");
+    });
+}
+
+/// G4: the last follower leaves while the leader goes; whoever is second removes the slot, and a
+/// newcomer that finds it before that leads it out.
+#[test]
+fn g4_the_last_follower_leaves_while_the_leader_goes() {
+    check(5, || {
+        let group = group();
+        let executions = Executions::new();
+        let mut leader = Box::pin(group.run(&KEY, executions.stuck()));
+        assert!(poll_once(leader.as_mut()).is_pending());
+        let follower = {
+            let (group, executions) = (group.clone(), executions.clone());
+            thread::spawn(move || {
+                let mut follower = Box::pin(group.run(&KEY, executions.work()));
+                let _ = poll_once(follower.as_mut());
+            })
+        };
+        drop(leader);
+        follower.join().unwrap();
+        assert!(group.is_empty(), "G4");
+    });
+}
+
+#[test]
+fn g4_a_newcomer_finds_the_flight_that_everybody_left() {
+    check(3, || {
+        let group = group();
+        let executions = Executions::new();
+        let mut leader = Box::pin(group.run(&KEY, executions.stuck()));
+        assert!(poll_once(leader.as_mut()).is_pending());
+        let mut follower = Box::pin(group.run(&KEY, executions.work()));
+        assert!(poll_once(follower.as_mut()).is_pending());
+        let newcomer = spawn(&group, &executions, true);
+        drop(leader);
+        drop(follower);
+        assert!(newcomer.join().unwrap() > 1);
+        assert!(group.is_empty(), "G4");
+    });
+}
