@@ -39,25 +39,14 @@ fn arrive_together<const N: usize>(kinds: [Kind; N]) {
     assert!(group.is_empty(), "G4");
     for led in &outcomes {
         if let Role::Led { followers } = led.role {
-            let joined = outcomes
-                .iter()
-                .filter(|o| o.role == Role::Joined && o.value == led.value);
+            let joined = outcomes.iter().filter(|o| o.role == Role::Joined && o.value == led.value);
             assert_eq!(joined.count(), followers, "G2: {outcomes:?}");
         }
     }
     let executed = executions.execute() - 1;
-    let led = outcomes
-        .iter()
-        .filter(|o| matches!(o.role, Role::Led { .. }))
-        .count();
-    assert_eq!(
-        led as u64, executed,
-        "G2: one execution for each leader: {outcomes:?}"
-    );
-    assert!(
-        outcomes.iter().all(|o| (1..=executed).contains(&o.value)),
-        "G2: {outcomes:?}"
-    );
+    let led = outcomes.iter().filter(|o| matches!(o.role, Role::Led { .. })).count();
+    assert_eq!(led as u64, executed, "G2: one execution for each leader: {outcomes:?}");
+    assert!(outcomes.iter().all(|o| (1..=executed).contains(&o.value)), "G2: {outcomes:?}");
 }
 
 #[test]

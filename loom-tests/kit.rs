@@ -38,10 +38,7 @@ pub(crate) fn check(preemptions: usize, model: impl Fn() + Send + Sync + 'static
         model();
     });
     let name = std::thread::current().name().unwrap_or_default().to_owned();
-    println!(
-        "{name}: {executions:?} executions, bound {preemptions}, {:?}",
-        begin.elapsed()
-    );
+    println!("{name}: {executions:?} executions, bound {preemptions}, {:?}", begin.elapsed());
 }
 
 /// A fresh group. Flights take over in an order drawn from their ids; with `skip` ids used up before,
@@ -95,10 +92,7 @@ unsafe impl Send for Count {}
 
 impl Executions {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Count {
-            running: AtomicUsize::new(0),
-            executed: UnsafeCell::new(0),
-        }))
+        Self(Arc::new(Count { running: AtomicUsize::new(0), executed: UnsafeCell::new(0) }))
     }
 
     /// One execution, whose value is its number.
@@ -106,11 +100,7 @@ impl Executions {
     pub(crate) fn execute(&self) -> u64 {
         // Relaxed: two places for loom to interrupt at that order nothing, so that only the crate
         // itself can make one execution visible to the next.
-        assert_eq!(
-            self.0.running.fetch_add(1, Ordering::Relaxed),
-            0,
-            "G1: executions overlap"
-        );
+        assert_eq!(self.0.running.fetch_add(1, Ordering::Relaxed), 0, "G1: executions overlap");
         let number = self.0.executed.with_mut(|executed| {
             // SAFETY: loom checks that nobody else is in here.
             unsafe {

@@ -17,10 +17,7 @@ fn g3_who_has_the_value_never_joins_that_flight_again() {
         };
         let first = block_on(group.run(&KEY, executions.work()));
         let second = block_on(group.run(&KEY, executions.work()));
-        assert!(
-            second > first,
-            "a landed flight was joined: {first}, then {second}"
-        );
+        assert!(second > first, "a landed flight was joined: {first}, then {second}");
         other.join().unwrap();
         assert!(group.is_empty(), "G4");
     });
@@ -35,24 +32,13 @@ fn g3_a_newcomer_racing_the_landing_joins_in_time_or_leads_anew() {
         let executions = Executions::new();
         let newcomer = {
             let (group, executions) = (group.clone(), executions.clone());
-            thread::spawn(move || {
-                group
-                    .call(&KEY)
-                    .run_blocking(|| executions.execute())
-                    .unwrap()
-            })
+            thread::spawn(move || group.call(&KEY).run_blocking(|| executions.execute()).unwrap())
         };
         let led = block_on(group.call(&KEY).run(executions.work())).unwrap();
-        let later = group
-            .call(&KEY)
-            .run_blocking(|| executions.execute())
-            .unwrap();
+        let later = group.call(&KEY).run_blocking(|| executions.execute()).unwrap();
         assert_ne!(led.value, later.value);
         let newcomer = newcomer.join().unwrap();
-        let leaders = [led, later, newcomer]
-            .iter()
-            .filter(|o| o.role != Role::Joined)
-            .count();
+        let leaders = [led, later, newcomer].iter().filter(|o| o.role != Role::Joined).count();
         assert_eq!(leaders as u64, executions.execute() - 1, "G2");
         assert!(group.is_empty(), "G4");
     });
@@ -92,9 +78,7 @@ fn g2_followers_are_counted_when_the_slot_goes() {
         let leader = {
             let group = group.clone();
             thread::spawn(move || {
-                block_on(group.call(&KEY).run(ready_at_the_second_poll(1)))
-                    .unwrap()
-                    .role
+                block_on(group.call(&KEY).run(ready_at_the_second_poll(1))).unwrap().role
             })
         };
         let mut follower = Box::pin(group.call(&KEY).on_cancel(OnCancel::Fail).run(async { 2 }));

@@ -31,9 +31,8 @@ fn leader_panics(followers: &[bool]) {
             })
         })
         .collect();
-    let led = catch_unwind(AssertUnwindSafe(|| {
-        group.call(&KEY).run_blocking(|| boom(&executions))
-    }));
+    let led =
+        catch_unwind(AssertUnwindSafe(|| group.call(&KEY).run_blocking(|| boom(&executions))));
     match led {
         Err(payload) => assert_eq!(*payload.downcast::<&str>().unwrap(), "boom"),
         Ok(outcome) => assert_eq!(outcome.unwrap().role, Role::Joined),

@@ -39,11 +39,7 @@ pub struct Call<'a, K, V, S, Q: ?Sized> {
 
 impl<'a, K, V, S, Q: ?Sized> Call<'a, K, V, S, Q> {
     pub(crate) fn new(core: &'a Core<K, V, S>, key: &'a Q) -> Self {
-        Self {
-            core,
-            key,
-            on_cancel: OnCancel::default(),
-        }
+        Self { core, key, on_cancel: OnCancel::default() }
     }
 
     /// What this caller wants if it follows a leader that is cancelled. The default is to
@@ -104,14 +100,7 @@ where
     where
         F: Future<Output = V>,
     {
-        Fly::new(
-            self.core,
-            self.key,
-            self.on_cancel,
-            work,
-            wait::<K, V>,
-            std::convert::identity,
-        )
+        Fly::new(self.core, self.key, self.on_cancel, work, wait::<K, V>, std::convert::identity)
     }
 
     /// As [`Group::run_blocking`](crate::Group::run_blocking), with the options of this call.

@@ -74,9 +74,7 @@ impl Panicked {
         } else {
             "the work panicked with a payload that is not text"
         };
-        Self {
-            message: message.into(),
-        }
+        Self { message: message.into() }
     }
 
     /// The text of a `&str` or `String` payload, else a fixed sentence.

@@ -245,14 +245,7 @@ where
         Q: ?Sized + Eq + Hash + ToOwned<Owned = K>,
         F: Future<Output = V>,
     {
-        Fly::new(
-            &*self.core,
-            key,
-            OnCancel::TakeOver,
-            work,
-            wait::<K, V>,
-            value_or_panic::<V>,
-        )
+        Fly::new(&*self.core, key, OnCancel::TakeOver, work, wait::<K, V>, value_or_panic::<V>)
     }
 
     /// [`run`](Self::run) for threads: calls `work`, or blocks until the flight of the key has an
@@ -313,9 +306,7 @@ fn value_or_panic<V>(landed: Landed<V>) -> V {
 
 impl<K, V, S> Clone for Group<K, V, S> {
     fn clone(&self) -> Self {
-        Self {
-            core: Arc::clone(&self.core),
-        }
+        Self { core: Arc::clone(&self.core) }
     }
 }
 
@@ -366,12 +357,7 @@ fn default_shards() -> usize {
 impl<K: Eq + Hash, V, S: BuildHasher> GroupBuilder<K, V, S> {
     /// Hashes keys with `hasher` instead of [`ahash::RandomState`].
     pub fn hasher<H: BuildHasher>(self, hasher: H) -> GroupBuilder<K, V, H> {
-        GroupBuilder {
-            hasher,
-            shards: self.shards,
-            capacity: self.capacity,
-            _group: PhantomData,
-        }
+        GroupBuilder { hasher, shards: self.shards, capacity: self.capacity, _group: PhantomData }
     }
 
     /// How many independently locked parts the table has, rounded up to a power of two and to at
@@ -381,10 +367,7 @@ impl<K: Eq + Hash, V, S: BuildHasher> GroupBuilder<K, V, S> {
     ///
     /// If `shards` is more than 1,048,576.
     pub fn shards(mut self, shards: usize) -> Self {
-        assert!(
-            shards <= MAX_SHARDS,
-            "shards must be at most {MAX_SHARDS}, not {shards}"
-        );
+        assert!(shards <= MAX_SHARDS, "shards must be at most {MAX_SHARDS}, not {shards}");
         self.shards = shards.next_power_of_two().max(2);
         self
     }
@@ -403,12 +386,7 @@ impl<K: Eq + Hash, V, S: BuildHasher> GroupBuilder<K, V, S> {
     /// If there is no memory for the capacity, as in [`Vec::with_capacity`].
     pub fn build(self) -> Group<K, V, S> {
         let table = Table::new(self.shards, self.capacity);
-        Group {
-            core: Arc::new(Core {
-                table,
-                hasher: self.hasher,
-            }),
-        }
+        Group { core: Arc::new(Core { table, hasher: self.hasher }) }
     }
 }
 

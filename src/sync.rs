@@ -18,9 +18,7 @@ pub(crate) use loom::sync::{
 
 /// Locks a mutex whose critical sections run none of the user's code, so poison means nothing.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// A thread-local without a destructor. `std` reads it without a lazy-initialisation check when the
@@ -49,16 +47,10 @@ mod model {
         value: UnsafeCell<Option<T>>,
     }
 
-    #[allow(
-        unsafe_code,
-        reason = "the model of a std type; loom checks every access below"
-    )]
+    #[allow(unsafe_code, reason = "the model of a std type; loom checks every access below")]
     impl<T> OnceLock<T> {
         pub(crate) fn new() -> Self {
-            Self {
-                set: AtomicBool::new(false),
-                value: UnsafeCell::new(None),
-            }
+            Self { set: AtomicBool::new(false), value: UnsafeCell::new(None) }
         }
 
         pub(crate) fn get(&self) -> Option<&T> {

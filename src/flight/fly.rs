@@ -75,15 +75,7 @@ where
         wait: M,
         finish: T,
     ) -> Self {
-        Self {
-            core,
-            key,
-            on_cancel,
-            wait,
-            finish,
-            work: Work::new(work),
-            stage: Stage::Entering,
-        }
+        Self { core, key, on_cancel, wait, finish, work: Work::new(work), stage: Stage::Entering }
     }
 }
 
@@ -113,9 +105,7 @@ where
                         Entered::Follow(flight, generation) => {
                             let who = *this.on_cancel;
                             let follower = Follower::new(table, hash, who, flight, generation);
-                            this.stage.set(Stage::Following {
-                                wait: (this.wait)(follower),
-                            });
+                            this.stage.set(Stage::Following { wait: (this.wait)(follower) });
                             continue;
                         }
                         Entered::Reentrant => break Err(CallError::Reentrant),
@@ -124,10 +114,7 @@ where
                 StageProj::Following { wait } => match ready!(wait.poll(cx)) {
                     Waited::Lead(lead) => lead,
                     Waited::Landed(Ok(value)) => {
-                        break Ok(Outcome {
-                            value,
-                            role: Role::Joined,
-                        });
+                        break Ok(Outcome { value, role: Role::Joined });
                     }
                     Waited::Landed(Err(panicked)) => break Err(CallError::Panicked(panicked)),
                     Waited::Cancelled => break Err(CallError::Cancelled),
@@ -176,10 +163,7 @@ where
             match follower.wait_blocking() {
                 Waited::Lead(lead) => lead,
                 Waited::Landed(Ok(value)) => {
-                    return Ok(Outcome {
-                        value,
-                        role: Role::Joined,
-                    });
+                    return Ok(Outcome { value, role: Role::Joined });
                 }
                 Waited::Landed(Err(panicked)) => return Err(CallError::Panicked(panicked)),
                 Waited::Cancelled => return Err(CallError::Cancelled),
@@ -199,10 +183,7 @@ fn finish_leading<K: Eq + Hash, V: Clone>(
     match returned {
         Ok(value) => {
             let (value, followers) = lead.land(value);
-            Ok(Outcome {
-                value,
-                role: Role::Led { followers },
-            })
+            Ok(Outcome { value, role: Role::Led { followers } })
         }
         Err(payload) => {
             lead.panicked(&*payload);

@@ -47,19 +47,11 @@ impl<'t, K: Eq + Hash, V> Follower<'t, K, V> {
         flight: Arc<Flight<V>>,
         generation: u32,
     ) -> Self {
-        Self {
-            table,
-            flight: Some(flight),
-            hash,
-            generation,
-            who,
-        }
+        Self { table, flight: Some(flight), hash, generation, who }
     }
 
     fn flight(&self) -> &Arc<Flight<V>> {
-        self.flight
-            .as_ref()
-            .expect("a seat that is still taken has a flight")
+        self.flight.as_ref().expect("a seat that is still taken has a flight")
     }
 
     fn is_landed(&self) -> bool {
@@ -88,10 +80,7 @@ impl<'t, K: Eq + Hash, V> Follower<'t, K, V> {
     {
         match turn {
             Turn::Lead => {
-                let flight = self
-                    .flight
-                    .take()
-                    .expect("a seat that is still taken has a flight");
+                let flight = self.flight.take().expect("a seat that is still taken has a flight");
                 Waited::Lead(Lead::taken_over(self.table, self.hash, flight))
             }
             Turn::Cancelled => Waited::Cancelled,

@@ -23,12 +23,7 @@ impl<'t, K: Eq + Hash, V> Lead<'t, K, V> {
     /// Of a new flight.
     #[inline]
     pub(crate) fn new(table: &'t Table<K, V>, hash: KeyHash, id: FlightId) -> Self {
-        Self {
-            table: Some(table),
-            id,
-            hash,
-            flight: None,
-        }
+        Self { table: Some(table), id, hash, flight: None }
     }
 
     pub(crate) fn taken_over(
@@ -36,12 +31,7 @@ impl<'t, K: Eq + Hash, V> Lead<'t, K, V> {
         hash: KeyHash,
         flight: Arc<Flight<V>>,
     ) -> Self {
-        Self {
-            table: Some(table),
-            id: flight.id(),
-            hash,
-            flight: Some(flight),
-        }
+        Self { table: Some(table), id: flight.id(), hash, flight: Some(flight) }
     }
 
     pub(crate) fn id(&self) -> FlightId {

@@ -59,9 +59,7 @@ pub(crate) fn within<R>(id: FlightId, part: impl FnOnce() -> R) -> R {
 pub(crate) fn is_within(id: FlightId) -> bool {
     STACK.with(|stack| {
         let depth = stack.depth.get();
-        stack.inline[..depth.min(INLINE)]
-            .iter()
-            .any(|place| place.get() == id.0)
+        stack.inline[..depth.min(INLINE)].iter().any(|place| place.get() == id.0)
             || depth > INLINE && deeper(|flights| flights.contains(&id.0)).unwrap_or(false)
     })
 }

@@ -76,16 +76,8 @@ impl State {
     pub(crate) fn join(&self, who: OnCancel) -> Visit {
         let mut now = self.snapshot();
         loop {
-            let next = if now.is_leaderless() {
-                now.led()
-            } else {
-                now.0 + who.one()
-            };
-            let count = if who == OnCancel::Fail {
-                now.bound()
-            } else {
-                now.able()
-            };
+            let next = if now.is_leaderless() { now.led() } else { now.0 + who.one() };
+            let count = if who == OnCancel::Fail { now.bound() } else { now.able() };
             assert!(
                 now.is_leaderless() || count < COUNT_MAX as usize,
                 "shardflight: more than {COUNT_MAX} callers follow one flight"

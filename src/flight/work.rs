@@ -36,10 +36,7 @@ pin_project! {
 
 impl<F> Work<F> {
     pub(super) fn new(future: F) -> Self {
-        Self {
-            id: None,
-            future: Some(future),
-        }
+        Self { id: None, future: Some(future) }
     }
 
     /// From here on the work belongs to this flight.
@@ -68,9 +65,7 @@ impl<F: Future> Work<F> {
         let polled = reentry::within(id, || {
             catch_unwind(AssertUnwindSafe(|| {
                 let future = this.future.as_mut().as_pin_mut();
-                let polled = future
-                    .expect("work is not polled again after it returned")
-                    .poll(cx);
+                let polled = future.expect("work is not polled again after it returned").poll(cx);
                 if polled.is_ready() {
                     this.future.set(None);
                 }

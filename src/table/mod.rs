@@ -59,7 +59,10 @@ impl KeyHash {
 /// The table's entry for a key in flight.
 pub(crate) enum Slot<V> {
     /// Nobody has joined: no `Flight` exists.
-    Solo { hash: KeyHash, id: FlightId },
+    Solo {
+        hash: KeyHash,
+        id: FlightId,
+    },
     Shared {
         hash: KeyHash,
         flight: Arc<Flight<V>>,
@@ -210,10 +213,7 @@ where
         match slot {
             Slot::Solo { .. } => {
                 let flight = Arc::new(Flight::new(id, who));
-                *slot = Slot::Shared {
-                    hash,
-                    flight: Arc::clone(&flight),
-                };
+                *slot = Slot::Shared { hash, flight: Arc::clone(&flight) };
                 Entered::Follow(flight, 0)
             }
             Slot::Shared { flight, .. } => match flight.join(who) {
@@ -232,15 +232,10 @@ where
         id: FlightId,
         own: Option<Arc<Flight<V>>>,
     ) -> Removed<K, V> {
-        match self
-            .map
-            .remove(hash, |_, slot| slot.id() == id, Slot::followers)
-        {
-            Some((key, slot, followers)) => Removed {
-                flight: slot.into_flight(),
-                followers,
-                key: Some(key),
-            },
+        match self.map.remove(hash, |_, slot| slot.id() == id, Slot::followers) {
+            Some((key, slot, followers)) => {
+                Removed { flight: slot.into_flight(), followers, key: Some(key) }
+            }
             None => self.remove_detached(id, own),
         }
     }
@@ -250,14 +245,8 @@ where
     fn remove_detached(&self, id: FlightId, own: Option<Arc<Flight<V>>>) -> Removed<K, V> {
         let detached = lock(&self.detached).remove(&id);
         let flight = own.or(detached);
-        let followers = flight
-            .as_ref()
-            .map_or(0, |flight| flight.snapshot().followers());
-        Removed {
-            flight,
-            followers,
-            key: None,
-        }
+        let followers = flight.as_ref().map_or(0, |flight| flight.snapshot().followers());
+        Removed { flight, followers, key: None }
     }
 
     /// Step 3. The work has been dropped.
@@ -271,11 +260,7 @@ where
                 Slot::Shared { flight, .. } => {
                     let left = flight.abandon();
                     let woken = Some((Arc::clone(flight), left));
-                    if left.is_dead() {
-                        Verdict::Remove(woken)
-                    } else {
-                        Verdict::Keep(woken)
-                    }
+                    if left.is_dead() { Verdict::Remove(woken) } else { Verdict::Keep(woken) }
                 }
             },
         );
@@ -301,11 +286,7 @@ where
             hash,
             |_, slot| slot.id() == id,
             |_| {
-                if flight.snapshot().is_dead() {
-                    Verdict::Remove(())
-                } else {
-                    Verdict::Keep(())
-                }
+                if flight.snapshot().is_dead() { Verdict::Remove(()) } else { Verdict::Keep(()) }
             },
         );
         if looked.is_none() {
@@ -355,9 +336,7 @@ where
         K: Borrow<Q>,
         Q: ?Sized + Eq,
     {
-        self.map
-            .look(hash, |k, _| k.borrow() == key, |_| Verdict::Keep(()))
-            .is_some()
+        self.map.look(hash, |k, _| k.borrow() == key, |_| Verdict::Keep(())).is_some()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -384,10 +363,6 @@ mod tests {
         for weak in 0..64_u64 {
             shards.insert(KeyHash::new(weak).wide() << 7 >> 58);
         }
-        assert!(
-            shards.len() > 32,
-            "64 neighbouring integers share {} shards",
-            shards.len()
-        );
+        assert!(shards.len() > 32, "64 neighbouring integers share {} shards", shards.len());
     }
 }

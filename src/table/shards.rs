@@ -124,19 +124,11 @@ impl<K: Eq + Hash, V> Map<K, V> for Shards<K, V> {
     }
 
     fn len(&self) -> usize {
-        self.map
-            .shards()
-            .iter()
-            .map(|shard| shard.read().len())
-            .sum()
+        self.map.shards().iter().map(|shard| shard.read().len()).sum()
     }
 
     fn try_len(&self) -> Option<usize> {
-        self.map
-            .shards()
-            .iter()
-            .map(|shard| shard.try_read().map(|table| table.len()))
-            .sum()
+        self.map.shards().iter().map(|shard| shard.try_read().map(|table| table.len())).sum()
     }
 }
 

@@ -21,18 +21,13 @@ impl<K, V> Locked<K, V> {
         hash: KeyHash,
         mut is_it: impl FnMut(&K, &Slot<V>) -> bool,
     ) -> Option<usize> {
-        self.entries
-            .iter()
-            .position(|(k, slot)| slot.hash() == hash && is_it(k, slot))
+        self.entries.iter().position(|(k, slot)| slot.hash() == hash && is_it(k, slot))
     }
 }
 
 impl<K, V> Map<K, V> for Single<K, V> {
     fn new(_shards: usize, _capacity: usize) -> Self {
-        Self(Mutex::new(Locked {
-            entries: Vec::new(),
-            next_id: 1,
-        }))
+        Self(Mutex::new(Locked { entries: Vec::new(), next_id: 1 }))
     }
 
     fn enter<Q, R>(
