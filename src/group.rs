@@ -295,12 +295,20 @@ where
 }
 
 /// The everyday answer: what a panic of one's own work would do, a panic of the leader's does.
+#[inline]
 fn value_or_panic<V>(landed: Landed<V>) -> V {
     match landed {
         Ok(outcome) => outcome.value,
+        Err(error) => unwind(&error),
+    }
+}
+
+#[cold]
+fn unwind(error: &CallError) -> ! {
+    match error {
         // The text alone, so that it reaches whoever catches it as the leader's payload would.
-        Err(CallError::Panicked(panicked)) => panic!("{}", panicked.message()),
-        Err(error) => panic!("{error}"),
+        CallError::Panicked(panicked) => panic!("{}", panicked.message()),
+        error => panic!("{error}"),
     }
 }
 

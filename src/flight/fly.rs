@@ -40,6 +40,7 @@ pin_project! {
         core: &'a Core<K, V, S>,
         key: &'a Q,
         on_cancel: OnCancel,
+        done: bool,
         wait: M,
         finish: T,
         // Before `stage`: cancelled work is dropped before the lead is passed on (G1). Fields are
@@ -57,7 +58,6 @@ pin_project! {
         Entering,
         Leading { lead: L },
         Following { #[pin] wait: W },
-        Done,
     }
 }
 
@@ -75,7 +75,8 @@ where
         wait: M,
         finish: T,
     ) -> Self {
-        Self { core, key, on_cancel, wait, finish, work: Work::new(work), stage: Stage::Entering }
+        let (work, stage) = (Work::new(work), Stage::Entering);
+        Self { core, key, on_cancel, done: false, wait, finish, work, stage }
     }
 }
 
@@ -95,6 +96,7 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<R> {
         let mut this = self.project();
+        assert!(!*this.done, "the future of a call was polled after it returned");
         let landed = loop {
             let lead = match this.stage.as_mut().project() {
                 StageProj::Entering => {
@@ -123,7 +125,6 @@ where
                     let returned = ready!(this.work.as_mut().poll(cx));
                     break finish_leading(lead, returned);
                 }
-                StageProj::Done => panic!("the future of a call was polled after it returned"),
             };
             // Work that is ready at once never has its lead stored.
             let mut lead = lead;
@@ -136,7 +137,7 @@ where
                 }
             }
         };
-        this.stage.set(Stage::Done);
+        *this.done = true;
         Poll::Ready((this.finish)(landed))
     }
 }

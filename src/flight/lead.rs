@@ -6,7 +6,7 @@ use super::{Flight, FlightId};
 use crate::{
     error::Panicked,
     sync::Arc,
-    table::{KeyHash, Removed, Table},
+    table::{Closed, KeyHash, Table},
 };
 
 /// The right and duty to end a flight. Dropping it abandons the flight (step 3).
@@ -41,9 +41,9 @@ impl<'t, K: Eq + Hash, V> Lead<'t, K, V> {
     /// Takes the flight out of the table and hands over its followers, if it has any (G3: first the
     /// slot goes, then the outcome appears). The key comes along, for its `Drop` to run last.
     #[inline(always)]
-    fn close(&mut self) -> Removed<K, V> {
+    fn close(&mut self) -> Option<Closed<K, V>> {
         let table = self.table.take().expect("a flight ends once");
-        table.remove(self.hash, self.id, self.flight.take())
+        table.close(self.hash, self.id, self.flight.take())
     }
 
     /// Step 2. Returns the leader's value and the number of followers.
@@ -52,20 +52,18 @@ impl<'t, K: Eq + Hash, V> Lead<'t, K, V> {
     where
         V: Clone,
     {
-        let closed = self.close();
-        match closed.flight {
-            Some(flight) if closed.followers > 0 => (share(&flight, value), closed.followers),
+        match self.close() {
             // An unshared value is moved, never cloned (G11).
-            _ => (value, 0),
+            None => (value, 0),
+            Some(closed) => (share(&closed, value), closed.followers),
         }
     }
 
     /// The work panicked: the followers learn its text (G8).
     #[cold]
     pub(crate) fn panicked(&mut self, payload: &(dyn Any + Send)) {
-        let closed = self.close();
-        if let Some(flight) = closed.flight.filter(|_| closed.followers > 0) {
-            flight.publish(Err(Panicked::from_payload(payload)));
+        if let Some(closed) = self.close() {
+            closed.flight.publish(Err(Panicked::from_payload(payload)));
         }
     }
 }
@@ -73,9 +71,9 @@ impl<'t, K: Eq + Hash, V> Lead<'t, K, V> {
 /// Gives the flight the original, so that a panic in `Clone` hits only the caller that clones.
 #[cold]
 #[inline(never)]
-fn share<V: Clone>(flight: &Flight<V>, value: V) -> V {
-    flight.publish(Ok(value));
-    match flight.outcome() {
+fn share<K, V: Clone>(closed: &Closed<K, V>, value: V) -> V {
+    closed.flight.publish(Ok(value));
+    match closed.flight.outcome() {
         Some(Ok(value)) => value.clone(),
         _ => unreachable!("just published, and an outcome never changes"),
     }

@@ -40,11 +40,13 @@ impl<F> Work<F> {
     }
 
     /// From here on the work belongs to this flight.
+    #[inline]
     pub(super) fn start(self: Pin<&mut Self>, id: FlightId) {
         *self.project().id = Some(id);
     }
 
     /// Drops the future as what it is: a part of the execution, if it was one (G1, G13).
+    #[inline]
     fn clear(self: Pin<&mut Self>) {
         let mut this = self.project();
         match *this.id {
@@ -56,6 +58,7 @@ impl<F> Work<F> {
 
 impl<F: Future> Work<F> {
     /// Polls the started work. When this is `Ready` the future has been dropped, panic or not.
+    #[inline]
     pub(super) fn poll(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

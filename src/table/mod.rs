@@ -89,13 +89,6 @@ impl<V> Slot<V> {
             Self::Shared { flight, .. } => flight.snapshot().followers(),
         }
     }
-
-    fn into_flight(self) -> Option<Arc<Flight<V>>> {
-        match self {
-            Self::Solo { .. } => None,
-            Self::Shared { flight, .. } => Some(flight),
-        }
-    }
 }
 
 /// What a locked look at a slot decided about it.
@@ -156,9 +149,9 @@ pub(crate) enum Entered<V> {
     Reentrant,
 }
 
-/// What is left of a flight when its slot is gone.
-pub(crate) struct Removed<K, V> {
-    pub(crate) flight: Option<Arc<Flight<V>>>,
+/// What is left of a followed flight when its slot is gone.
+pub(crate) struct Closed<K, V> {
+    pub(crate) flight: Arc<Flight<V>>,
     /// Of those still waiting when the slot went: nobody can have joined since.
     pub(crate) followers: usize,
     /// Kept for its `Drop` to run after everything else. A detached flight's is already gone.
@@ -225,28 +218,30 @@ where
 
     /// Step 2, its locked part: by id, so that a newer flight of the key stays (G5). The number of
     /// followers is read in the critical section that ends joining, which makes it final (G3).
+    /// `None` if there are none.
     #[inline(always)]
-    pub(crate) fn remove(
+    pub(crate) fn close(
         &self,
         hash: KeyHash,
         id: FlightId,
         own: Option<Arc<Flight<V>>>,
-    ) -> Removed<K, V> {
+    ) -> Option<Closed<K, V>> {
         match self.map.remove(hash, |_, slot| slot.id() == id, Slot::followers) {
-            Some((key, slot, followers)) => {
-                Removed { flight: slot.into_flight(), followers, key: Some(key) }
+            Some((_, Slot::Solo { .. }, _)) => None,
+            Some((key, Slot::Shared { flight, .. }, followers)) => {
+                (followers > 0).then_some(Closed { flight, followers, key: Some(key) })
             }
-            None => self.remove_detached(id, own),
+            None => self.close_detached(id, own).filter(|closed| closed.followers > 0),
         }
     }
 
     /// The flight was forgotten: nobody has been able to join since, so its count is final, too.
     #[cold]
-    fn remove_detached(&self, id: FlightId, own: Option<Arc<Flight<V>>>) -> Removed<K, V> {
+    fn close_detached(&self, id: FlightId, own: Option<Arc<Flight<V>>>) -> Option<Closed<K, V>> {
         let detached = lock(&self.detached).remove(&id);
-        let flight = own.or(detached);
-        let followers = flight.as_ref().map_or(0, |flight| flight.snapshot().followers());
-        Removed { flight, followers, key: None }
+        let flight = own.or(detached)?;
+        let followers = flight.snapshot().followers();
+        Some(Closed { flight, followers, key: None })
     }
 
     /// Step 3. The work has been dropped.
@@ -265,8 +260,7 @@ where
             },
         );
         let (woken, _removed) = looked.unwrap_or_else(|| {
-            let flight = self.remove_detached(id, own).flight;
-            let woken = flight.map(|flight| {
+            let woken = self.close_detached(id, own).map(|Closed { flight, .. }| {
                 let left = flight.abandon();
                 (flight, left)
             });
@@ -291,7 +285,7 @@ where
         );
         if looked.is_none() {
             // Detached flights get no newcomers: dead they stay.
-            drop(self.remove_detached(id, None));
+            drop(self.close_detached(id, None));
         }
     }
 

@@ -19,12 +19,12 @@ type NoHasher = BuildHasherDefault<DefaultHasher>;
 
 pub(crate) struct Shards<K, V> {
     map: DashMap<K, Slot<V>, NoHasher>,
-    /// A shard does not shrink below this many slots.
+    /// Buckets, full or not, that a shard keeps.
     keep: usize,
 }
 
-/// Slots a shard keeps room for whatever happens: too few to be worth giving back.
-const KEEP: usize = 56;
+/// Buckets a shard keeps whatever happens: too few to be worth giving back.
+const KEEP: usize = 64;
 
 impl<K: Eq + Hash, V> Shards<K, V> {
     fn index(&self, hash: KeyHash) -> usize {
@@ -43,8 +43,8 @@ macro_rules! locked {
 /// moving is spread over the removals before it.
 macro_rules! shrink {
     ($self:ident, $table:ident) => {
-        if $table.capacity() > $self.keep && $table.len() < $table.capacity() / 8 {
-            let room = $self.keep.max($table.len() * 2);
+        if $table.buckets() > $self.keep && $table.len() < $table.buckets() / 8 {
+            let room = ($self.keep / 2).max($table.len() * 2);
             $table.shrink_to(room, |(_, slot)| slot.get().hash().wide());
         }
     };
@@ -58,7 +58,8 @@ impl<K: Eq + Hash, V> Map<K, V> for Shards<K, V> {
                 NoHasher::default(),
                 shards,
             ),
-            keep: KEEP.max(capacity.div_ceil(shards) * 8 / 7),
+            // Twice what hashbrown makes of this capacity at most: it fills 7 in 8.
+            keep: KEEP.max((capacity.div_ceil(shards) * 8 / 7).next_power_of_two()),
         }
     }
 
