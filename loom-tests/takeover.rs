@@ -1,6 +1,13 @@
 //! The leader is cancelled and somebody takes over: exactly one, and never two executions at once.
 
-use loom::{future::block_on, thread};
+use loom::{
+    future::block_on,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
 
 use crate::kit::{Executions, Group, KEY, check, group, group_after, poll_once};
 
@@ -177,4 +184,51 @@ fn g4_a_newcomer_finds_the_flight_that_everybody_left() {
         assert!(newcomer.join().unwrap() > 1);
         assert!(group.is_empty(), "G4");
     });
+}
+
+/// G1: the newcomer of the last model, looked at from its side: as long as it waits or leads, the key
+/// is in flight, so nobody else can open a second flight. `follower_first` says who goes first.
+fn newcomer_is_in_flight(follower_first: bool) {
+    let group = group();
+    let executions = Executions::new();
+    let mut leader = Box::pin(group.run(&KEY, executions.stuck()));
+    assert!(poll_once(leader.as_mut()).is_pending());
+    let mut follower = Box::pin(group.run(&KEY, executions.work()));
+    assert!(poll_once(follower.as_mut()).is_pending());
+    let (waiting, seen) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let newcomer = {
+        let (group, waiting, seen) = (group.clone(), waiting.clone(), seen.clone());
+        thread::spawn(move || {
+            let mut newcomer = Box::pin(group.run(&KEY, std::future::pending()));
+            assert!(poll_once(newcomer.as_mut()).is_pending());
+            waiting.store(true, Ordering::Release);
+            while !seen.load(Ordering::Acquire) {
+                thread::yield_now();
+            }
+        })
+    };
+    if follower_first {
+        drop(follower);
+        drop(leader);
+    } else {
+        drop(leader);
+        drop(follower);
+    }
+    while !waiting.load(Ordering::Acquire) {
+        thread::yield_now();
+    }
+    assert!(group.is_in_flight(&KEY), "G1: a second flight could be opened");
+    seen.store(true, Ordering::Release);
+    newcomer.join().unwrap();
+    assert!(group.is_empty(), "G4");
+}
+
+#[test]
+fn g1_who_leads_a_dead_flight_out_keeps_the_key() {
+    check(3, || newcomer_is_in_flight(false));
+}
+
+#[test]
+fn g1_who_comes_while_the_last_goes_keeps_the_key() {
+    check(3, || newcomer_is_in_flight(true));
 }

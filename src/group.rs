@@ -350,7 +350,7 @@ pub struct GroupBuilder<K, V, S = RandomState> {
     hasher: S,
     shards: usize,
     capacity: usize,
-    _group: PhantomData<fn() -> Group<K, V, S>>,
+    _group: PhantomData<fn() -> (K, V)>,
 }
 
 /// Far beyond what helps, and 128 MiB of empty shards.

@@ -112,8 +112,7 @@ impl<'t, K: Eq + Hash, V> Follower<'t, K, V> {
 }
 
 /// Waits as a task.
-///
-/// A function that returns a block, not an `async fn`: that would keep its argument twice.
+#[expect(clippy::manual_async_fn, reason = "an async fn would keep its argument twice")]
 pub(crate) fn wait<'t, K, V>(follower: Follower<'t, K, V>) -> impl Future<Output = Waited<'t, K, V>>
 where
     K: Eq + Hash,

@@ -97,6 +97,9 @@ pub(crate) enum Verdict<R> {
     Remove(R),
 }
 
+/// What a look was decided upon, and what it removed.
+pub(crate) type Looked<K, V, R> = (R, Option<(K, Slot<V>)>);
+
 /// What the two backends have in common. Each call is one critical section of the key's shard.
 pub(crate) trait Map<K, V> {
     /// `shards` is a power of two, at least 2; `capacity` is over all of them.
@@ -128,7 +131,7 @@ pub(crate) trait Map<K, V> {
         hash: KeyHash,
         is_it: impl FnMut(&K, &Slot<V>) -> bool,
         decide: impl FnOnce(&Slot<V>) -> Verdict<R>,
-    ) -> Option<(R, Option<(K, Slot<V>)>)>;
+    ) -> Option<Looked<K, V, R>>;
 
     /// The number of slots, one shard after the other.
     fn len(&self) -> usize;

@@ -12,7 +12,7 @@ use std::{
 
 use dashmap::{DashMap, SharedValue};
 
-use super::{FlightId, KeyHash, Map, Slot, Verdict};
+use super::{FlightId, KeyHash, Looked, Map, Slot, Verdict};
 
 /// dashmap is never asked to hash.
 type NoHasher = BuildHasherDefault<DefaultHasher>;
@@ -109,7 +109,7 @@ impl<K: Eq + Hash, V> Map<K, V> for Shards<K, V> {
         hash: KeyHash,
         mut is_it: impl FnMut(&K, &Slot<V>) -> bool,
         decide: impl FnOnce(&Slot<V>) -> Verdict<R>,
-    ) -> Option<(R, Option<(K, Slot<V>)>)> {
+    ) -> Option<Looked<K, V, R>> {
         let mut table = locked!(self, hash);
         let (_, slot) = table.get(hash.wide(), |(k, slot)| is_it(k, slot.get()))?;
         match decide(slot.get()) {

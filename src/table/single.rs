@@ -4,7 +4,7 @@
 
 use std::borrow::Borrow;
 
-use super::{FlightId, KeyHash, Map, Slot, Verdict};
+use super::{FlightId, KeyHash, Looked, Map, Slot, Verdict};
 use crate::sync::{Mutex, lock};
 
 pub(crate) struct Single<K, V>(Mutex<Locked<K, V>>);
@@ -71,7 +71,7 @@ impl<K, V> Map<K, V> for Single<K, V> {
         hash: KeyHash,
         is_it: impl FnMut(&K, &Slot<V>) -> bool,
         decide: impl FnOnce(&Slot<V>) -> Verdict<R>,
-    ) -> Option<(R, Option<(K, Slot<V>)>)> {
+    ) -> Option<Looked<K, V, R>> {
         let mut locked = lock(&self.0);
         let i = locked.position(hash, is_it)?;
         match decide(&locked.entries[i].1) {
