@@ -1,0 +1,6 @@
+//! What the example programs share: a service with a database behind it, and its measurements.
+
+pub mod measure;
+pub mod orders;
+pub mod progress;
+pub mod reports;
