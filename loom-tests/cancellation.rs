@@ -57,3 +57,28 @@ fn g7_one_is_told_and_the_other_takes_over() {
         assert!(group.is_empty(), "G4");
     });
 }
+
+/// G6: between the cancelled leader and the one that takes over there are one that is told and one
+/// that leaves: neither keeps the wake-up that the third needs.
+#[test]
+fn g6_one_is_told_one_leaves_and_one_takes_over() {
+    check(3, || {
+        let group = group();
+        let executions = Executions::new();
+        let mut leader = Box::pin(group.run(&KEY, executions.stuck()));
+        assert!(poll_once(leader.as_mut()).is_pending());
+        let mut told = Box::pin(group.call(&KEY).on_cancel(OnCancel::Fail).run(executions.work()));
+        assert!(poll_once(told.as_mut()).is_pending());
+        let mut leaving = Box::pin(group.run(&KEY, executions.work()));
+        assert!(poll_once(leaving.as_mut()).is_pending());
+        let successor = {
+            let (group, executions) = (group.clone(), executions.clone());
+            thread::spawn(move || group.run_blocking(&KEY, || executions.execute()))
+        };
+        drop(leader);
+        drop(leaving);
+        assert!(matches!(block_on(told), Err(CallError::Cancelled) | Ok(_)));
+        assert!(successor.join().unwrap() > 1);
+        assert!(group.is_empty(), "G4");
+    });
+}

@@ -118,11 +118,12 @@ impl Executions {
         async move { executions.execute() }
     }
 
-    /// Work that never ends, and is an execution until it has been dropped.
+    /// Work that never ends; once begun, it is an execution until it has been dropped.
     pub(crate) fn stuck(&self) -> impl Future<Output = u64> + use<> {
-        let guard = OnDrop(self.clone());
+        let executions = self.clone();
         async move {
-            let _guard = guard;
+            // From the first poll on: work that never ran is no execution.
+            let _execution = OnDrop(executions);
             std::future::pending().await
         }
     }

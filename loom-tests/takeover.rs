@@ -61,22 +61,22 @@ fn leader_of_two_dropped(skip: u64, blocking: bool) {
 
 #[test]
 fn g7_one_of_two_tasks_takes_over() {
-    check(5, || leader_of_two_dropped(0, false));
+    check(4, || leader_of_two_dropped(0, false));
 }
 
 #[test]
 fn g7_one_of_two_tasks_takes_over_in_the_other_order() {
-    check(5, || leader_of_two_dropped(1, false));
+    check(4, || leader_of_two_dropped(1, false));
 }
 
 #[test]
 fn g7_a_task_or_a_thread_takes_over() {
-    check(5, || leader_of_two_dropped(0, true));
+    check(4, || leader_of_two_dropped(0, true));
 }
 
 #[test]
 fn g7_a_task_or_a_thread_takes_over_in_the_other_order() {
-    check(5, || leader_of_two_dropped(1, true));
+    check(4, || leader_of_two_dropped(1, true));
 }
 
 /// G6, G7: the follower chosen to take over is dropped itself; the other is chosen. Both are certain
@@ -231,4 +231,54 @@ fn g1_who_leads_a_dead_flight_out_keeps_the_key() {
 #[test]
 fn g1_who_comes_while_the_last_goes_keeps_the_key() {
     check(3, || newcomer_is_in_flight(true));
+}
+
+/// G6, G7: the lead is given up twice. The second time the flight's followers are those that the
+/// first time left over, one of them between a wake-up and its next look.
+#[test]
+fn g7_the_successor_is_cancelled_too() {
+    check(3, || {
+        let group = group();
+        let executions = Executions::new();
+        let mut leader = Box::pin(group.run(&KEY, executions.stuck()));
+        assert!(poll_once(leader.as_mut()).is_pending());
+        let mut second = Box::pin(group.run(&KEY, executions.stuck()));
+        assert!(poll_once(second.as_mut()).is_pending());
+        let other = spawn(&group, &executions, false);
+        drop(leader);
+        // It leads now, or the other does or has done.
+        let _ = poll_once(second.as_mut());
+        drop(second);
+        assert!(other.join().unwrap() > 1);
+        assert!(group.is_empty(), "G4");
+    });
+}
+
+/// G6: up to two of three followers decline, and one of those that were woken is not polled until
+/// the others have their answer: it delays nobody.
+fn one_of_three_is_not_polled(skip: u64) {
+    let group = group_after(skip);
+    let executions = Executions::new();
+    let mut leader = Box::pin(group.run(&KEY, executions.stuck()));
+    assert!(poll_once(leader.as_mut()).is_pending());
+    let mut idle = Box::pin(group.run(&KEY, executions.work()));
+    assert!(poll_once(idle.as_mut()).is_pending());
+    let mut waiting = Box::pin(group.run(&KEY, executions.work()));
+    assert!(poll_once(waiting.as_mut()).is_pending());
+    let other = spawn(&group, &executions, false);
+    drop(leader);
+    assert!(block_on(waiting) > 1);
+    assert!(other.join().unwrap() > 1);
+    drop(idle);
+    assert!(group.is_empty(), "G4");
+}
+
+#[test]
+fn g6_one_of_three_is_not_polled_when_one_declines() {
+    check(3, || one_of_three_is_not_polled(0));
+}
+
+#[test]
+fn g6_one_of_three_is_not_polled_when_two_decline() {
+    check(3, || one_of_three_is_not_polled(2));
 }

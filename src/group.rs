@@ -6,6 +6,7 @@ use std::{
     future::Future,
     hash::{BuildHasher, Hash},
     marker::PhantomData,
+    panic::{RefUnwindSafe, UnwindSafe},
 };
 
 use ahash::RandomState;
@@ -205,7 +206,7 @@ where
     /// Runs `work`, or waits for the work of a call with the same key that is already running.
     ///
     /// Exactly one of the callers that overlap runs its work; the others' is never polled. The value
-    /// of an unshared call is moved, a shared one is cloned once for each follower. Async and
+    /// of an unshared call is moved, a shared one is cloned once for each caller. Async and
     /// [blocking](Self::run_blocking) callers share flights.
     ///
     /// Nothing happens before the first poll. Needs no runtime.
@@ -236,9 +237,12 @@ where
     ///
     /// If the work panics, the leader unwinds with the original payload and every follower panics
     /// with its text; the next call starts afresh. If the call comes from inside the key's own work
-    /// it would wait for itself, and panics instead. Recursion that goes through another task or
-    /// thread cannot be seen and waits forever. [`call`](Self::call) turns the followers' panic and
-    /// the recursion into [`CallError`]s.
+    /// it would wait for itself, and panics instead. [`call`](Self::call) turns the followers' panic
+    /// and the recursion into [`CallError`]s.
+    ///
+    /// Recursion is what happens on one stack. Through another task or thread it cannot be seen, and
+    /// waits forever. The other way round, work that runs an executor of its own (`block_on`) has that
+    /// executor's other tasks on its stack; calls of theirs with the same key are taken for recursion.
     pub fn run<'a, Q, F>(&'a self, key: &'a Q, work: F) -> impl Future<Output = V>
     where
         K: Borrow<Q>,
@@ -323,6 +327,10 @@ impl<K: Eq + Hash, V, S: BuildHasher + Default> Default for Group<K, V, S> {
         Self::with_hasher(S::default())
     }
 }
+
+/// A panic leaves nothing half done: it ends its flight, and no other.
+impl<K, V, S: RefUnwindSafe> UnwindSafe for Group<K, V, S> {}
+impl<K, V, S: RefUnwindSafe> RefUnwindSafe for Group<K, V, S> {}
 
 /// Never blocks: while a shard is locked, the number of flights is left out.
 impl<K: Eq + Hash, V, S> fmt::Debug for Group<K, V, S> {

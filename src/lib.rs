@@ -25,8 +25,9 @@
 //! Async callers use [`Group::run`], threads [`Group::run_blocking`], and they may meet on one key.
 //! [`Group::call`] has options and returns a full answer. No runtime is needed.
 //!
-//! There is no global lock: keys are spread over independently locked shards, and a lock is held
-//! for the few instructions of a look-up, never across the caller's code or an await. A call that
+//! There is no global lock on the path of a call: keys are spread over independently locked shards,
+//! and a lock is held for the few instructions of a look-up, never across the caller's work or an
+//! await. A call that
 //! nobody joins costs one insertion and one removal and allocates nothing but its key.
 //!
 //! # When not to use it
@@ -50,7 +51,7 @@
 //! | G6 | Who waits is woken, also if the one chosen to take over is dropped itself (model) |
 //! | G7 | A dropped follower affects nobody; a dropped leader is followed by one that takes over (model) |
 //! | G8 | Panics reach every caller, and the next call starts afresh (model) |
-//! | G9 | The caller's code never runs under a lock, but a key's `Eq` and `ToOwned` |
+//! | G9 | The caller's code never runs under a lock of the table, but a key's `Eq` and `ToOwned` |
 //! | G10 | Slow work on one key never delays another, even if their hashes are equal |
 //! | G11 | An unshared call allocates nothing beyond the owned key and clones nothing |
 //! | G12 | Any runtime, none, and plain threads, also mixed on one key |

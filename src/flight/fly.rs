@@ -50,6 +50,22 @@ pin_project! {
         #[pin]
         stage: Stage<Lead<'a, K, V>, W>,
     }
+
+    impl<K, V, S, Q, F, M, W, T> PinnedDrop for Fly<'_, K, V, S, Q, F, M, W, T>
+    where
+        K: Eq,
+        K: Hash,
+        Q: ?Sized,
+    {
+        /// A follower leaves before its work, which never ran, is dropped: while that takes its time
+        /// or calls the group, nobody must wait for this one to take over (G6).
+        fn drop(this: Pin<&mut Self>) {
+            let mut stage = this.project().stage;
+            if let StageProj::Following { .. } = stage.as_mut().project() {
+                stage.set(Stage::Entering);
+            }
+        }
+    }
 }
 
 pin_project! {
@@ -123,6 +139,7 @@ where
                 },
                 StageProj::Leading { lead } => {
                     let returned = ready!(this.work.as_mut().poll(cx));
+                    *this.done = true;
                     break finish_leading(lead, returned);
                 }
             };
@@ -130,7 +147,10 @@ where
             let mut lead = lead;
             this.work.as_mut().start(lead.id());
             match this.work.as_mut().poll(cx) {
-                Poll::Ready(returned) => break finish_leading(&mut lead, returned),
+                Poll::Ready(returned) => {
+                    *this.done = true;
+                    break finish_leading(&mut lead, returned);
+                }
                 Poll::Pending => {
                     this.stage.set(Stage::Leading { lead });
                     return Poll::Pending;

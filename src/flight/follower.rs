@@ -58,7 +58,9 @@ impl<'t, K: Eq + Hash, V> Follower<'t, K, V> {
         self.flight().outcome().is_some()
     }
 
-    /// Step 4. To be called between registering with the event and waiting (G6).
+    /// Step 4. To be called between registering with the event and waiting (G6). When the wait is
+    /// over, the registration is discarded and not dropped: it would pass a notification on, and no
+    /// foreign waker may run between taking the lead and holding it.
     fn visit(&self) -> Turn {
         let flight = self.flight();
         if self.is_landed() {
@@ -67,9 +69,9 @@ impl<'t, K: Eq + Hash, V> Follower<'t, K, V> {
         match self.who {
             OnCancel::Fail if flight.generation() != self.generation => Turn::Cancelled,
             OnCancel::Fail => Turn::Wait,
-            OnCancel::TakeOver => match flight.state.visit() {
+            OnCancel::TakeOver => match flight.visit() {
                 Visit::Lead => Turn::Lead,
-                Visit::Wait => Turn::Wait,
+                Visit::Wait | Visit::Decline => Turn::Wait,
             },
         }
     }
@@ -100,6 +102,7 @@ impl<'t, K: Eq + Hash, V> Follower<'t, K, V> {
             listener!(self.flight().event => listener);
             let turn = self.visit();
             if turn != Turn::Wait {
+                listener.discard();
                 break turn;
             }
             listener.wait();
@@ -123,6 +126,7 @@ where
             listener!(follower.flight().event => listener);
             let turn = follower.visit();
             if turn != Turn::Wait {
+                listener.discard();
                 break turn;
             }
             listener.await;

@@ -23,8 +23,9 @@
 //!    is able to lead, remove the slot in the same step. Otherwise set `LEADERLESS`, keep the slot,
 //!    and wake successors after unlocking.
 //! 4. **visit**: a follower registers with the event *first*, then asks: landed? my turn? Clearing
-//!    `LEADERLESS` is what makes it the leader.
-//! 5. **leave**: a follower that is dropped counts itself out. If that leaves a leaderless flight
+//!    `LEADERLESS` is what makes it the leader. If others are to look first it declines, and wakes
+//!    one more.
+//! 5. **leave**: a follower that is dropped counts itself out, before its work is dropped. If that leaves a leaderless flight
 //!    with others able to lead, it wakes one more; if it leaves a dead one, it removes the slot
 //!    (locked, after looking again: a newcomer may have led the flight out of there by step 1).
 //! 6. **forget** (locked): take the slot out. A shared flight moves to the table's list of detached
@@ -45,28 +46,47 @@
 //! - **G4, nothing left behind.** Every lead ends in `land` or `abandon`. Both remove the slot, or
 //!   leave it with `able > 0`; then the last of those to go removes it in `leave`.
 //! - **G5, only my own entry.** Slots are removed by flight id, which is never used twice.
-//! - **G6, no lost wake-up.** The event's list is behind a mutex. If a follower's registration comes
-//!   before the notification there, it is woken. If it comes after, what the notifier wrote before
-//!   notifying (outcome, state, generation) happens before the registration, and the follower's own
-//!   check, which follows the registration, sees it.
-//! - **G7, cancellation is local.** A leaderless flight with `able > 0` always has more followers on
-//!   their way to a visit than `skips`: `abandon` wakes `skips + 1` of them, or, if fewer are
-//!   registered, the rest have their check still to come; `leave` sets `skips` to 0 and wakes one
-//!   more, whether or not the one who left was among the woken.
+//! - **G6, no lost wake-up.** The event's list is behind a mutex that both sides always take (of
+//!   event-listener 5.4 this is true; a version with a fast path around it would need a fence after
+//!   each registration here). If a follower's registration comes before the notification there, it
+//!   is woken. If it comes after, what the notifier wrote before notifying (outcome, state,
+//!   generation) happens before the registration, and the follower's own check, which follows the
+//!   registration, sees it.
+//! - **G7, cancellation is local.** Call a follower *on its way* if it is able to lead and has been
+//!   notified or has its check still to come. While a flight is leaderless with `able > 0`, more are
+//!   on their way than `skips` says: `abandon` wakes `skips + 1` of them, or, if fewer are
+//!   registered, the rest have their check still to come; a visit that declines takes 1 off both and
+//!   wakes another; `leave` sets `skips` to 0 and wakes one more, whether or not the one who left was
+//!   on its way. A notification that reaches somebody who cannot use it (`OnCancel::Fail`) is not
+//!   lost either: that one leaves, and `leave` wakes one more. All notifications are *additional*
+//!   ones: they reach followers that none has reached before.
 //!
 //! # Who takes over
 //!
 //! If the oldest follower always took over, callers with equal timeouts would hand the lead to the
 //! one whose time runs out next, again and again, and none would finish; the newest would do the
 //! same to callers with descending deadlines. So `abandon` draws a number below the count of able
-//! followers, wakes that many and one, and all of them but the last to look decline. The event's list is
-//! first in, first out, so this lands on a pseudo-random follower without any list of our own. To
-//! keep a cancelled leader cheap in a herd, the first draw is among 16; each further abandonment of
-//! the same flight draws among four times as many, up to [`state::SKIPS_MAX`] + 1.
+//! followers, wakes that many and one, and all of them but the last to look decline. The event's list
+//! is first in, first out, so with followers that are polled as they are woken this lands on a
+//! pseudo-random one of those that have waited longest, without any list of our own. To keep a
+//! cancelled leader cheap in a herd, the first draw is among 16; each further abandonment of the same
+//! flight draws among four times as many, up to [`SKIPS_MAX`] + 1. A follower that is not polled
+//! delays nobody, because each that declines wakes another.
+//!
+//! For example, three able followers A, B, C wait and `abandon` draws 1: `skips` is 1, A and B are
+//! woken. A looks, counts `skips` down to 0, registers again behind C, and wakes C. B or C, whichever
+//! looks first, finds 0 and leads; the other finds a led flight and goes on waiting.
 //!
 //! Followers that asked for [`OnCancel::Fail`] are woken by every abandonment (then all are woken,
 //! as the event cannot tell them apart) and compare the flight's generation with that of their
 //! joining.
+//!
+//! # What is not in our hands
+//!
+//! event-listener clones, wakes and drops wakers while it holds the mutex of its list. A waker that
+//! comes back to the same flight from there deadlocks: one that polls inline, or the last reference
+//! to a task of an executor that has been shut down, which drops the task and with it the follower.
+//! The wakers of tokio, of smol and of threads only schedule.
 
 mod fly;
 mod follower;
@@ -79,6 +99,11 @@ pub(crate) use self::{
     fly::{Fly, Landed, fly_blocking},
     follower::{Follower, Waited, wait},
     lead::Lead,
+};
+
+use std::{
+    mem::forget,
+    panic::{AssertUnwindSafe, catch_unwind},
 };
 
 use event_listener::{Event, IntoNotification};
@@ -139,7 +164,7 @@ impl<V> Flight<V> {
     pub(crate) fn publish(&self, outcome: Result<V, Panicked>) {
         let fresh = self.outcome.set(outcome).is_ok();
         debug_assert!(fresh, "a flight lands once");
-        self.event.notify(usize::MAX);
+        self.wake(usize::MAX);
     }
 
     pub(crate) fn outcome(&self) -> Option<&Result<V, Panicked>> {
@@ -156,9 +181,34 @@ impl<V> Flight<V> {
     /// Step 3, after unlocking.
     pub(crate) fn wake_successors(&self, left: Snapshot) {
         if left.bound() > 0 {
-            self.event.notify(usize::MAX);
+            self.wake(usize::MAX);
         } else if left.able() > 0 {
-            self.event.notify((left.skips() as usize + 1).additional());
+            self.wake(left.skips() as usize + 1);
+        }
+    }
+
+    /// Step 4, for a follower that is able to lead.
+    fn visit(&self) -> Visit {
+        let visit = self.state.visit();
+        if visit == Visit::Decline {
+            // Of those who were woken, some may not be polled for long; this one knows of nobody
+            // who is, so it wakes another (itself, if there is no other).
+            self.wake(1);
+        }
+        visit
+    }
+
+    /// Notifies `n` followers more, whatever was notified before.
+    ///
+    /// A waker that panics would leave the ones after it waiting for ever, and make this caller
+    /// panic, whose work may well have returned. The event has moved on past it by then, so trying
+    /// again ends.
+    fn wake(&self, n: usize) {
+        while let Err(payload) =
+            catch_unwind(AssertUnwindSafe(|| self.event.notify(n.additional())))
+        {
+            // Dropping it could panic again.
+            forget(payload);
         }
     }
 
@@ -167,7 +217,7 @@ impl<V> Flight<V> {
     fn leave(&self, who: OnCancel) -> bool {
         let left = self.state.leave(who);
         if left.is_leaderless() && !left.is_dead() {
-            self.event.notify(1.additional());
+            self.wake(1);
         }
         left.is_dead()
     }
@@ -176,11 +226,9 @@ impl<V> Flight<V> {
 /// How many of the followers decline the lead before one takes it: below `able`, evenly spread.
 fn draw(id: FlightId, earlier_abandonments: u32, able: usize) -> u64 {
     const FIRST_DRAW: u64 = 16;
-    let among = FIRST_DRAW
-        .checked_shl(2 * earlier_abandonments)
-        .unwrap_or(SKIPS_MAX + 1)
-        .min(SKIPS_MAX + 1)
-        .min(able as u64);
+    // Beyond 8 abandonments the draw is as wide as it gets, and nothing must be shifted out.
+    let among = FIRST_DRAW << (2 * earlier_abandonments.min(8));
+    let among = among.min(SKIPS_MAX + 1).min(able as u64);
     // The finalizer of SplitMix64 (Steele, Lea, Flood: "Fast Splittable Pseudorandom Number
     // Generators", OOPSLA 2014).
     let mut x = id.0 ^ u64::from(earlier_abandonments).rotate_right(16);

@@ -50,7 +50,10 @@ pub(crate) struct Snapshot(u64);
 /// What `State::visit` decided for the follower that called it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Visit {
+    /// Somebody leads.
     Wait,
+    /// Nobody leads, and others are to look first.
+    Decline,
     Lead,
 }
 
@@ -99,7 +102,7 @@ impl State {
                 return Visit::Wait;
             }
             let (next, turn) = if now.skips() > 0 {
-                (now.0 - (1 << SKIPS_SHIFT), Visit::Wait)
+                (now.0 - (1 << SKIPS_SHIFT), Visit::Decline)
             } else {
                 (now.led() - OnCancel::TakeOver.one(), Visit::Lead)
             };
@@ -110,14 +113,14 @@ impl State {
         }
     }
 
-    /// Takes out a follower that goes without an answer; returns what is left. Whoever leaves while
-    /// nobody leads may have been one that was woken, so it ends the declining: the next visit
-    /// leads.
+    /// Takes out a follower that goes without an answer; returns what is left. One that was able to
+    /// lead and leaves while nobody does may have been on its way to a visit that others wait for,
+    /// so it ends the declining: the next visit leads.
     pub(crate) fn leave(&self, who: OnCancel) -> Snapshot {
         let mut now = self.snapshot();
         loop {
             let mut next = now.0 - who.one();
-            if now.is_leaderless() {
+            if now.is_leaderless() && who == OnCancel::TakeOver {
                 next &= !(SKIPS_MAX << SKIPS_SHIFT);
             }
             match self.exchange(now, next) {

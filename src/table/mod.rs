@@ -10,7 +10,7 @@
 //!   model with a real race.
 //!
 //! What runs under a shard's lock: `Eq` and `ToOwned` of the key, and code of this crate that
-//! neither waits nor calls the user's. Keys, values and work are moved out and dropped after it.
+//! waits for nothing but, when a shared flight is forgotten, the mutex of the detached ones. Keys, values and work are moved out and dropped after it.
 
 #[cfg(all(test, not(loom)))]
 mod contract;
@@ -214,7 +214,9 @@ where
             }
             Slot::Shared { flight, .. } => match flight.join(who) {
                 Visit::Lead => Entered::TakeOver(Arc::clone(flight)),
-                Visit::Wait => Entered::Follow(Arc::clone(flight), flight.generation()),
+                Visit::Wait | Visit::Decline => {
+                    Entered::Follow(Arc::clone(flight), flight.generation())
+                }
             },
         }
     }
