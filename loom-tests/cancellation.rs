@@ -82,3 +82,31 @@ fn g6_one_is_told_one_leaves_and_one_takes_over() {
         assert!(group.is_empty(), "G4");
     });
 }
+
+/// G6: who declines the lead wakes one more, and that may be one that cannot use it. It passes the
+/// wake-up on, so nobody depends on a follower that is not polled.
+#[test]
+fn g6_a_wake_up_that_reaches_one_that_is_told_is_passed_on() {
+    check(4, || {
+        let group = group();
+        let executions = Executions::new();
+        let mut leader = Box::pin(group.run(&KEY, executions.stuck()));
+        assert!(poll_once(leader.as_mut()).is_pending());
+        let mut idle = Box::pin(group.run(&KEY, executions.work()));
+        assert!(poll_once(idle.as_mut()).is_pending());
+        let mut successor = Box::pin(group.run(&KEY, executions.work()));
+        assert!(poll_once(successor.as_mut()).is_pending());
+        let told = {
+            let (group, executions) = (group.clone(), executions.clone());
+            thread::spawn(move || {
+                let call = group.call(&KEY).on_cancel(OnCancel::Fail);
+                call.run_blocking(|| executions.execute())
+            })
+        };
+        drop(leader);
+        assert!(block_on(successor) > 1);
+        assert!(matches!(told.join().unwrap(), Err(CallError::Cancelled) | Ok(_)));
+        drop(idle);
+        assert!(group.is_empty(), "G4");
+    });
+}

@@ -53,12 +53,11 @@
 //!   generation) happens before the registration, and the follower's own check, which follows the
 //!   registration, sees it.
 //! - **G7, cancellation is local.** Call a follower *on its way* if it is able to lead and has been
-//!   notified or has its check still to come. While a flight is leaderless with `able > 0`, more are
-//!   on their way than `skips` says: `abandon` wakes `skips + 1` of them, or, if fewer are
-//!   registered, the rest have their check still to come; a visit that declines takes 1 off both and
-//!   wakes another; `leave` sets `skips` to 0 and wakes one more, whether or not the one who left was
-//!   on its way. A notification that reaches somebody who cannot use it (`OnCancel::Fail`) is not
-//!   lost either: that one leaves, and `leave` wakes one more. All notifications are *additional*
+//!   notified or has its check still to come. While a flight is leaderless with `able > 0`, somebody
+//!   is on its way: `abandon` wakes at least one, or all have their check still to come; who declines
+//!   is registered again and wakes one more, itself if there is no other; who leaves, and may take a
+//!   notification along that it could not use (`OnCancel::Fail`), wakes one more, too. Each visit
+//!   that declines counts `skips` down, so one of them leads. All notifications are *additional*
 //!   ones: they reach followers that none has reached before.
 //!
 //! # Who takes over

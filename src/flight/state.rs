@@ -4,7 +4,7 @@
 //! |--------|--------------|--------------------------------------|
 //! | 0..27  | `able`       | followers that take over when the leader is cancelled. Up: `join`, under the shard lock. Down: `leave` and `take_over`, by the follower itself, under no lock. |
 //! | 27..54 | `bound`      | followers that asked to be told instead (`OnCancel::Fail`). Up and down as `able`, but they never lead. |
-//! | 54..63 | `skips`      | how many of the woken followers still decline the lead before one takes it. Set by `abandon`, counted down by `visit`, cleared with `LEADERLESS` and by `leave`. |
+//! | 54..63 | `skips`      | how many of the woken followers still decline the lead before one takes it. Set by `abandon`, counted down by `visit`, cleared with `LEADERLESS`. |
 //! | 63     | `LEADERLESS` | nobody leads. Set by `abandon` under the lock that covers joining; cleared by whoever takes the lead: a follower in `visit`, or a newcomer in `join`. Clearing it *is* taking the lead, so exactly one can. |
 //!
 //! `LEADERLESS` with `able == 0` is *dead*: nobody inside can lead. Every change is a
@@ -113,21 +113,10 @@ impl State {
         }
     }
 
-    /// Takes out a follower that goes without an answer; returns what is left. One that was able to
-    /// lead and leaves while nobody does may have been on its way to a visit that others wait for,
-    /// so it ends the declining: the next visit leads.
+    /// Takes out a follower that goes without an answer; returns what is left.
     pub(crate) fn leave(&self, who: OnCancel) -> Snapshot {
-        let mut now = self.snapshot();
-        loop {
-            let mut next = now.0 - who.one();
-            if now.is_leaderless() && who == OnCancel::TakeOver {
-                next &= !(SKIPS_MAX << SKIPS_SHIFT);
-            }
-            match self.exchange(now, next) {
-                Ok(()) => return Snapshot(next),
-                Err(changed) => now = changed,
-            }
-        }
+        // AcqRel: as in `exchange`.
+        Snapshot(self.0.fetch_sub(who.one(), Ordering::AcqRel) - who.one())
     }
 
     /// Gives the lead up. `skips` chooses, from the number of followers able to lead (never 0), how

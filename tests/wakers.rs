@@ -1,0 +1,90 @@
+//! Wakers that panic: they are the executor's fault, and stay its own.
+
+#![cfg(not(loom))]
+
+mod common;
+
+use std::{
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, Wake, Waker},
+};
+
+use common::{Polled, limited};
+use shardflight::Group;
+
+struct Panics;
+
+impl Wake for Panics {
+    fn wake(self: Arc<Self>) {
+        panic!("no room in the queue");
+    }
+}
+
+/// Polls a caller that follows with such a waker, and runs `then` while it waits.
+fn with_a_follower_whose_waker_panics(group: &Group<u64, u32>, then: impl FnOnce()) {
+    let mut follower = Box::pin(group.run(&1, async { 0 }));
+    let waker = Waker::from(Arc::new(Panics));
+    assert!(follower.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    then();
+    // event-listener has counted it as waiting, not as notified, when its waker panicked; in debug
+    // builds its removal from the list would notice.
+    std::mem::forget(follower);
+}
+
+/// G6, G8: the leader gets its value, and so do those who wait behind the one with the waker.
+#[test]
+fn g06_waker_that_panics_keeps_nobody_from_the_value() {
+    limited(|| {
+        let group: Group<u64, u32> = Group::new();
+        let mut leader = Polled::pending(group.run(&1, async {
+            futures_lite::future::yield_now().await;
+            7
+        }));
+        with_a_follower_whose_waker_panics(&group, || {
+            let mut behind = Polled::pending(group.run(&1, async { 0 }));
+            assert_eq!(leader.poll(), Poll::Ready(7));
+            assert_eq!(behind.woken_value(), 7);
+        });
+        assert!(group.is_empty());
+    });
+}
+
+/// G6, G7: the lead gets past it.
+#[test]
+fn g06_waker_that_panics_keeps_nobody_from_taking_over() {
+    limited(|| {
+        for _ in 0..50 {
+            let group: Group<u64, u32> = Group::new();
+            let leader = Polled::pending(group.run(&1, std::future::pending()));
+            with_a_follower_whose_waker_panics(&group, || {
+                let mut behind =
+                    [(); 3].map(|()| Some(Polled::pending(group.run(&1, async { 7 }))));
+                drop(leader);
+                let values: Vec<_> =
+                    common::settle(&mut behind).into_iter().map(|(_, value)| value).collect();
+                assert_eq!(values, [7, 7, 7]);
+            });
+        }
+    });
+}
+
+/// A future that has ended does not touch the group any more.
+#[test]
+fn g04_future_polled_after_its_end_says_so() {
+    limited(|| {
+        let group: Group<u64, u32> = Group::new();
+        let mut returned = pin!(group.run(&1, async { 7 }));
+        let mut panicked = pin!(group.run(&2, async { panic!("the work") }));
+        let cx = &mut Context::from_waker(Waker::noop());
+        assert_eq!(returned.as_mut().poll(cx), Poll::Ready(7));
+        assert_eq!(common::panic_text(|| panicked.as_mut().poll(cx)), "the work");
+        for future in [returned.as_mut() as std::pin::Pin<&mut dyn Future<Output = u32>>, panicked]
+        {
+            let mut future = future;
+            let text = common::panic_text(|| future.as_mut().poll(cx));
+            assert_eq!(text, "the future of a call was polled after it returned");
+        }
+        assert!(group.is_empty());
+    });
+}
