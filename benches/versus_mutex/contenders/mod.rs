@@ -1,0 +1,91 @@
+//! What the contenders have in common, so that each workload is written once for all of them.
+
+mod condvar_group;
+mod mutex_group;
+
+use std::{
+    borrow::Borrow,
+    hash::{BuildHasher, Hash},
+};
+
+use shardflight::Group;
+
+pub(crate) use self::{condvar_group::CondvarGroup, mutex_group::MutexGroup};
+
+pub(crate) trait AsyncGroup<K>: Sized + Send + Sync + 'static {
+    fn with_capacity(keys: usize) -> Self;
+
+    fn fresh() -> Self {
+        Self::with_capacity(0)
+    }
+
+    fn run<'a, Q, F>(&'a self, key: &'a Q, work: F) -> impl Future<Output = u64> + Send
+    where
+        K: Borrow<Q>,
+        Q: ?Sized + Eq + Hash + Sync + ToOwned<Owned = K>,
+        F: Future<Output = u64> + Send;
+}
+
+impl<K: Eq + Hash + Send + Sync + 'static> AsyncGroup<K> for Group<K, u64> {
+    fn with_capacity(keys: usize) -> Self {
+        Self::builder().capacity(keys).build()
+    }
+
+    #[inline]
+    fn run<'a, Q, F>(&'a self, key: &'a Q, work: F) -> impl Future<Output = u64> + Send
+    where
+        K: Borrow<Q>,
+        Q: ?Sized + Eq + Hash + Sync + ToOwned<Owned = K>,
+        F: Future<Output = u64> + Send,
+    {
+        Group::run(self, key, work)
+    }
+}
+
+impl<K, S> AsyncGroup<K> for MutexGroup<K, u64, S>
+where
+    K: Eq + Hash + Send + Sync + 'static,
+    S: BuildHasher + Default + Send + Sync + 'static,
+{
+    fn with_capacity(keys: usize) -> Self {
+        MutexGroup::with_capacity(keys)
+    }
+
+    #[inline]
+    fn run<'a, Q, F>(&'a self, key: &'a Q, work: F) -> impl Future<Output = u64> + Send
+    where
+        K: Borrow<Q>,
+        Q: ?Sized + Eq + Hash + Sync + ToOwned<Owned = K>,
+        F: Future<Output = u64> + Send,
+    {
+        MutexGroup::run(self, key, work)
+    }
+}
+
+pub(crate) trait BlockingGroup: Send + Sync {
+    fn fresh() -> Self;
+
+    fn run_blocking(&self, key: u64, work: impl FnOnce() -> u64) -> u64;
+}
+
+impl BlockingGroup for Group<u64, u64> {
+    fn fresh() -> Self {
+        Self::new()
+    }
+
+    #[inline]
+    fn run_blocking(&self, key: u64, work: impl FnOnce() -> u64) -> u64 {
+        Group::run_blocking(self, &key, work)
+    }
+}
+
+impl<const COUNTED: bool> BlockingGroup for CondvarGroup<u64, u64, COUNTED> {
+    fn fresh() -> Self {
+        Self::new()
+    }
+
+    #[inline]
+    fn run_blocking(&self, key: u64, work: impl FnOnce() -> u64) -> u64 {
+        CondvarGroup::run(self, &key, work)
+    }
+}

@@ -1,0 +1,59 @@
+//! Futures that are polled by hand, in place: on the stack if they are ready at once, otherwise in
+//! slots made beforehand, so that no contender's allocations are mixed with the bench's.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    task::{Context, Poll, Waker},
+};
+
+/// A call that waits for nobody. Part of the measured operation, which is the function around it.
+#[inline(always)]
+pub(crate) fn ready<F: Future>(future: Pin<&mut F>) -> F::Output {
+    match future.poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => unreachable!("nobody else has this key"),
+    }
+}
+
+pub(crate) type Slot<F> = Pin<Box<Option<F>>>;
+
+pub(crate) fn slots<F>(count: usize) -> Vec<Slot<F>> {
+    (0..count).map(|_| Box::pin(None)).collect()
+}
+
+/// Puts a call into a slot and polls it, to find that it has to wait.
+#[inline(never)]
+pub(crate) fn begin<F: Future>(slot: &mut Slot<F>, future: F, cx: &mut Context<'_>) {
+    slot.set(Some(future));
+    let future = slot.as_mut().as_pin_mut().expect("just set");
+    assert!(future.poll(cx).is_pending());
+}
+
+/// Polls a call that can go on now, and empties its slot.
+#[inline(never)]
+pub(crate) fn end<F: Future>(slot: &mut Slot<F>, cx: &mut Context<'_>) -> F::Output {
+    let future = slot.as_mut().as_pin_mut().expect("begun");
+    let Poll::Ready(output) = future.poll(cx) else { unreachable!("it was let go") };
+    slot.set(None);
+    output
+}
+
+/// Work that is done once it is said to be. Who polls it by hand needs no waking.
+#[derive(Default)]
+pub(crate) struct Gate(AtomicBool);
+
+impl Gate {
+    pub(crate) fn open(&self) {
+        self.0.store(true, Relaxed);
+    }
+
+    pub(crate) fn shut(&self) {
+        self.0.store(false, Relaxed);
+    }
+
+    pub(crate) fn passed(&self) -> impl Future<Output = u64> + Send {
+        poll_fn(|_| if self.0.load(Relaxed) { Poll::Ready(1) } else { Poll::Pending })
+    }
+}

@@ -1,0 +1,162 @@
+//! W5: many followers on one flight: what joining, landing and resuming costs for each, and the
+//! same end to end on tokio.
+
+use std::{
+    future::{pending, poll_fn},
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll, Wake, Waker},
+    time::{Duration, Instant},
+};
+
+use shardflight::Group;
+use tokio::sync::Notify;
+
+use crate::{
+    contenders::{AsyncGroup, MutexGroup},
+    harness::{
+        sample::{Contender, Parts, Session, Workload, per_op},
+        slots::{Gate, begin, end, slots},
+        threads::runtime,
+    },
+};
+
+pub(crate) fn measure(session: &mut Session) {
+    session.compare(&Workload {
+        name: "W5 1,000 followers",
+        parts: &["join", "land+wake", "resume", "all"],
+        ops: 5 * FOLLOWERS,
+        contenders: vec![
+            Contender::new("shardflight", phases::<Group<u64, u64>>),
+            Contender::new("mutex", phases::<MutexGroup<u64, u64>>).goal(0.85),
+        ],
+    });
+    session.compare(&Workload {
+        name: "W5 tokio, 10,000 tasks",
+        parts: &[""],
+        ops: 10_000,
+        contenders: vec![
+            Contender::new("shardflight", on_tokio::<Group<u64, u64>>),
+            Contender::new("mutex", on_tokio::<MutexGroup<u64, u64>>).goal(1.0),
+        ],
+    });
+}
+
+const FOLLOWERS: u64 = 1_000;
+static KEY: u64 = 7;
+
+/// Counts instead of scheduling anything.
+#[derive(Default)]
+struct Wakes(AtomicU64);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // Not `fetch_add`: all is on one thread, and its lock prefix would be half of what is timed.
+        self.0.store(self.0.load(Relaxed) + 1, Relaxed);
+    }
+}
+
+fn phases<G: AsyncGroup<u64>>(ops: u64) -> Parts {
+    let wakes = Arc::new(Wakes::default());
+    let waker = Waker::from(Arc::clone(&wakes));
+    let cx = &mut Context::from_waker(&waker);
+    let gate = Gate::default();
+    let group = G::fresh();
+    let mut leader = slots(1);
+    let mut followers = slots(FOLLOWERS as usize);
+
+    let mut herd = || {
+        gate.shut();
+        begin(&mut leader[0], group.run(&KEY, gate.passed()), cx);
+        let start = Instant::now();
+        for follower in &mut followers {
+            begin(follower, group.run(&KEY, pending()), cx);
+        }
+        let joined = Instant::now();
+        gate.open();
+        end(&mut leader[0], cx);
+        let landed = Instant::now();
+        for follower in &mut followers {
+            end(follower, cx);
+        }
+        [joined - start, landed - joined, landed.elapsed()]
+    };
+    herd();
+    wakes.0.store(0, Relaxed);
+
+    let herds = ops / FOLLOWERS;
+    let mut took = [Duration::ZERO; 3];
+    for _ in 0..herds {
+        for (sum, phase) in took.iter_mut().zip(herd()) {
+            *sum += phase;
+        }
+    }
+    assert_eq!(wakes.0.load(Relaxed), ops, "every follower is woken once");
+    let mut parts: Parts = took.map(|sum| per_op(sum, ops)).into();
+    parts.push(parts.iter().sum());
+    parts
+}
+
+struct Herd<G> {
+    group: G,
+    tasks: u64,
+    joined: AtomicU64,
+    complete: Notify,
+}
+
+fn on_tokio<G: AsyncGroup<u64>>(tasks: u64) -> Parts {
+    let herd = Arc::new(Herd {
+        group: G::fresh(),
+        tasks,
+        joined: AtomicU64::new(0),
+        complete: Notify::new(),
+    });
+    let runtime = runtime();
+    // From a worker, as the main thread would compete with them for the two cores.
+    let lead = runtime.spawn(lead(herd));
+    let took = runtime.block_on(lead).expect("calls do not panic");
+    vec![per_op(took, tasks)]
+}
+
+async fn lead<G: AsyncGroup<u64>>(herd: Arc<Herd<G>>) -> Duration {
+    let start = Instant::now();
+    let mut leader = pin!(herd.group.run(&KEY, async {
+        herd.complete.notified().await;
+        1
+    }));
+    poll_fn(|cx| {
+        assert!(leader.as_mut().poll(cx).is_pending());
+        Poll::Ready(())
+    })
+    .await;
+    let tasks: Vec<_> = (0..herd.tasks).map(|_| tokio::spawn(follow(Arc::clone(&herd)))).collect();
+    leader.await;
+    for task in tasks {
+        task.await.expect("calls do not panic");
+    }
+    start.elapsed()
+}
+
+/// The last one to join lets the leader land.
+async fn follow<G: AsyncGroup<u64>>(herd: Arc<Herd<G>>) -> u64 {
+    let mut call = pin!(herd.group.run(&KEY, pending()));
+    let mut has_joined = false;
+    poll_fn(|cx| {
+        let polled = call.as_mut().poll(cx);
+        if polled.is_pending() && !std::mem::replace(&mut has_joined, true) {
+            let before = herd.joined.fetch_add(1, Relaxed);
+            if before + 1 == herd.tasks {
+                herd.complete.notify_one();
+            }
+        }
+        polled
+    })
+    .await
+}
