@@ -164,7 +164,7 @@ impl<K: Eq + Hash, V, S: BuildHasher> Group<K, V, S> {
     /// As [`forget`](Self::forget), but only if nobody follows the flight: what others already wait
     /// for stays joinable. Returns whether a flight was forgotten.
     ///
-    /// Unlike Go's `ForgetUnshared` it returns `false` for a key that is not in flight.
+    /// Unlike `ForgetUnshared` of the copy inside Go's standard library it returns `false` for a key that is not in flight.
     ///
     /// ```
     /// # futures_lite::future::block_on(async {

@@ -70,14 +70,14 @@ impl Table {
             println!("{EXPLANATION}");
             println!("Load averages when it began: {}", self.load_before);
             println!(
-                "{:<36} {:>11}  {:<15} {:>7}  {:>6}  {:<12} {:>6}  firm goal",
+                "{:<36} {:>11}  {:<19} {:>7}  {:>6}  {:<12} {:>6}  firm goal",
                 "workload", "shardflight", "contender", "ns", "ratio", "p10..p90", "rounds"
             );
         }
         for row in &self.ratios {
             let Spread { low, median, high } = row.spread;
             println!(
-                "{:<36} {:>11.1}  {:<15} {:>7.1}  {median:>6.3}  {:<12} {:>6}  {}",
+                "{:<36} {:>11.1}  {:<19} {:>7.1}  {median:>6.3}  {:<12} {:>6}  {}",
                 row.what,
                 row.own,
                 row.rival,

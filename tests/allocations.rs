@@ -1,0 +1,392 @@
+//! What calls cost in memory: allocations and clones for each, and what is left afterwards.
+
+#![cfg(not(loom))]
+#![allow(unsafe_code, reason = "a global allocator that counts is an unsafe trait")]
+
+mod common;
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+    future::pending,
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    task::{Context, Poll, Waker},
+};
+
+use common::limited;
+use shardflight::{CallError, Group};
+
+/// Counts by thread: each test has one of its own, so that others do not disturb it.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+    /// Bytes allocated less bytes freed by this thread.
+    static LIVE: Cell<isize> = const { Cell::new(0) };
+}
+
+fn count(allocations: usize, bytes: isize) {
+    ALLOCATIONS.set(ALLOCATIONS.get() + allocations);
+    LIVE.set(LIVE.get() + bytes);
+}
+
+// SAFETY: everything is passed on to the system's allocator as it came; the counters are cells of
+// the thread that neither allocate nor have a destructor.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(1, layout.size().cast_signed());
+        // SAFETY: the caller keeps the contract of `alloc`, which is the same.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count(0, -layout.size().cast_signed());
+        // SAFETY: the caller keeps the contract of `dealloc`, and the pointer came from `System`.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count(1, size.cast_signed() - layout.size().cast_signed());
+        // SAFETY: the caller keeps the contract of `realloc`, and the pointer came from `System`.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// The number of allocations that `f` makes on this thread.
+fn allocations<R>(f: impl FnOnce() -> R) -> (usize, R) {
+    let before = ALLOCATIONS.get();
+    let result = f();
+    (ALLOCATIONS.get() - before, result)
+}
+
+/// Polls without a waker that would allocate.
+fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+fn poll_new<F: Future>(future: F) -> Poll<F::Output> {
+    poll(pin!(future))
+}
+
+/// A value that counts its clones.
+#[derive(Debug)]
+struct Counted<'a>(&'a AtomicUsize);
+
+impl Clone for Counted<'_> {
+    fn clone(&self) -> Self {
+        self.0.fetch_add(1, SeqCst);
+        Self(self.0)
+    }
+}
+
+/// G11: the counters count.
+#[test]
+fn g11_allocations_and_bytes_are_counted() {
+    limited(|| {
+        let live = LIVE.get();
+        let (n, boxed) = allocations(|| Box::new([0_u8; 100]));
+        assert_eq!((n, LIVE.get() - live), (1, 100));
+        drop(boxed);
+        assert_eq!(LIVE.get(), live);
+    });
+}
+
+/// G11: an unshared call of a `u64` key allocates nothing and clones nothing, in all four ways.
+#[test]
+fn g11_unshared_call_allocates_and_clones_nothing() {
+    limited(|| {
+        let clones = AtomicUsize::new(0);
+        // With the capacity there is no first time that pays for the table.
+        let group: Group<u64, Counted<'_>> = Group::builder().capacity(10_000).build();
+        for key in 0..1_000 {
+            let (n, _) = allocations(|| {
+                assert!(poll_new(group.run(&key, async { Counted(&clones) })).is_ready());
+                assert!(poll_new(group.call(&key).run(async { Counted(&clones) })).is_ready());
+                let blocking = group.run_blocking(&key, || Counted(&clones));
+                let called = group.call(&key).run_blocking(|| Counted(&clones));
+                (blocking, called.is_ok())
+            });
+            assert_eq!(n, 0, "key {key}");
+        }
+        assert_eq!(clones.load(SeqCst), 0);
+        assert!(group.is_empty());
+    });
+}
+
+/// G11: nor does one whose work waits, or one that is cancelled; nor do questions and `forget`.
+#[test]
+fn g11_unshared_call_that_waits_or_is_cancelled_allocates_nothing() {
+    limited(|| {
+        let group: Group<u64, u64> = Group::new();
+        // The first call of a key pays for its shard's room.
+        assert!(poll_new(group.run(&1, async { 1 })).is_ready());
+        let (n, ()) = allocations(|| {
+            let mut waits = pin!(group.run(&1, async {
+                futures_lite::future::yield_now().await;
+                1
+            }));
+            assert!(poll(waits.as_mut()).is_pending());
+            assert!(group.is_in_flight(&1));
+            assert_eq!(group.len(), 1);
+            assert!(poll(waits).is_ready());
+            assert!(poll_new(group.run(&1, pending())).is_pending());
+            assert!(group.is_empty(), "it was dropped");
+            let mut forgotten = pin!(group.run(&1, pending()));
+            assert!(poll(forgotten.as_mut()).is_pending());
+            assert!(group.forget(&1));
+        });
+        assert_eq!(n, 0);
+    });
+}
+
+/// G11: a `String` key called with `&str` costs the owned key and nothing else.
+#[test]
+fn g11_unshared_call_of_a_string_key_allocates_the_key_alone() {
+    limited(|| {
+        let group: Group<String, u64> = Group::builder().capacity(10_000).build();
+        for key in ["a", "another", "a rather long one, for a key"] {
+            let (n, _) = allocations(|| poll_new(group.run(key, async { 1 })));
+            assert_eq!(n, 1, "{key}");
+            let (n, _) = allocations(|| group.run_blocking(key, || 1));
+            assert_eq!(n, 1, "{key}");
+            let (n, _) = allocations(|| poll_new(group.run(key, pending())));
+            assert_eq!(n, 1, "{key}");
+        }
+    });
+}
+
+/// G11: the first follower pays for the shared flight; later ones, and those that are dropped,
+/// allocate nothing; landing clones the value once for each follower and allocates nothing.
+#[test]
+fn g11_first_follower_pays_for_the_flight_and_later_ones_nothing() {
+    limited(|| {
+        let clones = AtomicUsize::new(0);
+        let group: Group<String, Counted<'_>> = Group::new();
+        let (land, landed) = tokio::sync::oneshot::channel();
+        let mut leader = pin!(group.run("key", async {
+            landed.await.expect("sent");
+            Counted(&clones)
+        }));
+        assert!(poll(leader.as_mut()).is_pending());
+
+        let mut first = pin!(group.run("key", pending()));
+        let (n, polled) = allocations(|| poll(first.as_mut()));
+        assert!(polled.is_pending());
+        assert!((1..=2).contains(&n), "the first follower made {n} allocations");
+
+        let mut followers: Vec<_> =
+            (0..100).map(|_| Box::pin(group.run("key", pending()))).collect();
+        let (n, ()) = allocations(|| {
+            for follower in &mut followers {
+                assert!(poll(follower.as_mut()).is_pending());
+                assert!(poll(follower.as_mut()).is_pending());
+            }
+        });
+        assert_eq!(n, 0, "later followers");
+
+        let (n, ()) = allocations(|| {
+            for _ in 0..100 {
+                assert!(poll_new(group.run("key", pending())).is_pending());
+            }
+        });
+        assert_eq!(n, 0, "dropped followers");
+
+        land.send(()).expect("it waits");
+        let (n, ()) = allocations(|| {
+            assert!(poll(leader).is_ready());
+            assert!(poll(first).is_ready());
+            for follower in &mut followers {
+                assert!(poll(follower.as_mut()).is_ready());
+            }
+        });
+        assert_eq!(n, 0, "landing");
+        // The flight keeps the original, from which the leader clones as the 101 followers do.
+        assert_eq!(clones.load(SeqCst), 102);
+    });
+}
+
+/// G11: to take over a flight allocates nothing.
+#[test]
+fn g11_taking_over_allocates_nothing() {
+    limited(|| {
+        let group: Group<u64, u64> = Group::new();
+        let mut leader = Box::pin(group.run(&1, pending()));
+        assert!(poll(leader.as_mut()).is_pending());
+        let mut followers: Vec<_> = (0..40).map(|_| Box::pin(group.run(&1, async { 2 }))).collect();
+        for follower in &mut followers {
+            assert!(poll(follower.as_mut()).is_pending());
+        }
+        let (n, ()) = allocations(|| {
+            drop(leader);
+            let mut left = followers.len();
+            let mut ready = [false; 40];
+            while left > 0 {
+                for (follower, ready) in followers.iter_mut().zip(&mut ready) {
+                    if !*ready && poll(follower.as_mut()).is_ready() {
+                        *ready = true;
+                        left -= 1;
+                    }
+                }
+            }
+        });
+        assert_eq!(n, 0);
+        assert!(group.is_empty());
+    });
+}
+
+/// Scenario 10, G11: futures that are never polled cost nothing, whatever their key.
+#[test]
+fn g11_future_that_is_never_polled_allocates_nothing() {
+    limited(|| {
+        let group: Group<String, u64> = Group::new();
+        let (n, ()) = allocations(|| {
+            for _ in 0..100_000 {
+                drop(group.run("key", async { 1 }));
+            }
+        });
+        assert_eq!(n, 0);
+    });
+}
+
+/// Scenario 27, G13: to detect a recursion allocates nothing.
+#[test]
+fn g13_reporting_a_recursion_allocates_nothing() {
+    limited(|| {
+        let group: Group<String, u64> = Group::new();
+        let value = group.run_blocking("key", || {
+            let (n, ()) = allocations(|| {
+                let answer = group.call("key").run_blocking(|| 1);
+                assert_eq!(answer, Err(CallError::Reentrant));
+                let answer = poll_new(group.call("key").run(async { 1 }));
+                assert_eq!(answer, Poll::Ready(Err(CallError::Reentrant)));
+            });
+            assert_eq!(n, 0);
+            7
+        });
+        assert_eq!(value, 7);
+    });
+}
+
+/// What a table of 64 shards may keep of a wave that has passed.
+const KEPT: isize = 256 * 1024;
+
+/// Scenario 9, G4: the memory of 100,000 flights that were in the air at once, and cancelled, is
+/// given back.
+#[test]
+fn s09_memory_of_100_000_cancelled_flights_is_given_back() {
+    limited(|| {
+        const KEYS: u64 = 100_000;
+        let group: Group<Arc<str>, u64> = Group::new();
+        let before = LIVE.get();
+        {
+            let keys: Vec<Arc<str>> = (0..KEYS).map(|key| key.to_string().into()).collect();
+            let mut callers: Vec<_> = keys
+                .iter()
+                .flat_map(|key| [group.run(key, pending()), group.run(key, pending())])
+                .map(Box::pin)
+                .collect();
+            let without_table = LIVE.get();
+            for caller in &mut callers {
+                assert!(poll(caller.as_mut()).is_pending());
+            }
+            assert_eq!(group.len(), KEYS as usize);
+            let peak = LIVE.get() - without_table;
+            assert!(peak > 20 * KEPT, "the table and the flights had {peak} bytes");
+        }
+        assert!(group.is_empty());
+        let kept = LIVE.get() - before;
+        assert!(kept <= KEPT, "{kept} bytes are kept");
+        drop(group);
+    });
+}
+
+/// Scenario 13, G7: 10,000 callers that join and leave one long flight leave no trace in it.
+#[test]
+fn s13_list_of_waiters_does_not_grow() {
+    limited(|| {
+        let group: Group<u64, u64> = Group::new();
+        let mut leader = Box::pin(group.run(&1, pending()));
+        assert!(poll(leader.as_mut()).is_pending());
+        assert!(poll_new(group.run(&1, pending())).is_pending());
+        let before = LIVE.get();
+        for _ in 0..10_000 {
+            assert!(poll_new(group.run(&1, pending())).is_pending());
+        }
+        assert_eq!(LIVE.get(), before, "one after the other");
+        let mut herd: Vec<_> = (0..10_000).map(|_| Box::pin(group.run(&1, pending()))).collect();
+        for caller in &mut herd {
+            assert!(poll(caller.as_mut()).is_pending());
+        }
+        drop(herd);
+        assert_eq!(LIVE.get(), before, "all at once");
+    });
+}
+
+/// Scenario 14, G4: a soak of two million calls over ever-new keys, of which some are shared, some
+/// cancelled and some forgotten: the memory is what it was after the first of them.
+#[test]
+fn s14_soak_over_new_keys_keeps_memory_flat() {
+    limited(|| {
+        const WARM: u64 = 50_000;
+        const CALLS: u64 = 2_000_000;
+        let group: Group<u64, u64> = Group::new();
+        let mut after_warming = 0;
+        for key in 0..CALLS {
+            if key == WARM {
+                after_warming = LIVE.get();
+            }
+            if key % 16 != 0 {
+                group.run_blocking(&key, || key);
+                continue;
+            }
+            let mut leader = pin!(group.run(&key, async {
+                futures_lite::future::yield_now().await;
+                key
+            }));
+            assert!(poll(leader.as_mut()).is_pending());
+            let mut follower = pin!(group.run(&key, pending()));
+            if key % 32 == 0 {
+                assert!(poll(follower.as_mut()).is_pending());
+            }
+            if key % 48 == 0 {
+                assert!(group.forget(&key));
+            }
+            if key % 80 != 0 {
+                assert_eq!(poll(leader), Poll::Ready(key));
+            }
+        }
+        assert!(group.is_empty());
+        let grown = LIVE.get() - after_warming;
+        assert!(grown <= 0, "{grown} bytes more");
+    });
+}
+
+/// Scenario 14, G4: no flight keeps its value once its callers have theirs.
+#[test]
+fn s14_flight_keeps_no_value() {
+    limited(|| {
+        let group: Group<u64, Arc<u64>> = Group::new();
+        let value = Arc::new(5);
+        let mut leader = Box::pin(group.run(&1, async {
+            futures_lite::future::yield_now().await;
+            Arc::clone(&value)
+        }));
+        let mut follower = Box::pin(group.run(&1, pending()));
+        let mut never_looks = Box::pin(group.run(&1, pending()));
+        assert!(poll(leader.as_mut()).is_pending());
+        assert!(poll(follower.as_mut()).is_pending());
+        assert!(poll(never_looks.as_mut()).is_pending());
+        drop(poll(leader.as_mut()));
+        drop(poll(follower.as_mut()));
+        drop(never_looks);
+        assert_eq!(Arc::strong_count(&value), 1);
+        assert!(group.is_empty());
+    });
+}

@@ -1,0 +1,316 @@
+//! Work that calls its own group with its own key: reported, not hung.
+
+#![cfg(not(loom))]
+
+mod common;
+
+use std::{cell::RefCell, future::pending, task::Poll, thread};
+
+use common::{Doorbell, Polled, RingingKey, limited, panic_text};
+use futures_lite::future::{block_on, yield_now};
+use shardflight::{CallError, Group, OnCancel, Role};
+
+/// Scenario 27, G13: a direct recursion, async in async.
+#[test]
+fn g13_async_recursion_is_reported() {
+    limited(|| {
+        let group: Group<u64, u32> = Group::new();
+        let value = block_on(group.run(&1, async {
+            assert_eq!(group.call(&1).run(async { 1 }).await, Err(CallError::Reentrant));
+            yield_now().await;
+            // At a later poll, too.
+            let told = group.call(&1).on_cancel(OnCancel::Fail).run(async { 1 });
+            assert_eq!(told.await, Err(CallError::Reentrant));
+            2
+        }));
+        assert_eq!(value, 2);
+        assert!(group.is_empty());
+    });
+}
+
+/// Scenario 27, G13: blocking in blocking, and each in the other.
+#[test]
+fn g13_blocking_and_mixed_recursion_is_reported() {
+    limited(|| {
+        let group: Group<u64, u32> = Group::new();
+        let reentrant = || Err(CallError::Reentrant);
+        let value = group.run_blocking(&1, || {
+            assert_eq!(group.call(&1).run_blocking(|| 1), reentrant());
+            assert_eq!(block_on(group.call(&1).run(async { 1 })), reentrant());
+            2
+        });
+        assert_eq!(value, 2);
+        let value = block_on(group.run(&1, async {
+            assert_eq!(group.call(&1).run_blocking(|| 1), reentrant());
+            3
+        }));
+        assert_eq!(value, 3);
+        assert!(group.is_empty());
+    });
+}
+
+/// Scenario 27, G13: from `run` and `run_blocking` it is a panic that says so, and as a panic of the
+/// work it reaches the caller.
+#[test]
+fn g13_recursive_run_panics_with_a_text_that_says_so() {
+    limited(|| {
+        let group: Group<u64, u32> = Group::new();
+        let expected = CallError::Reentrant.to_string();
+        assert!(expected.contains("recursive"), "{expected}");
+        let nested = || block_on(group.run(&1, group.run(&1, async { 1 })));
+        assert_eq!(panic_text(nested), expected);
+        let nested = || group.run_blocking(&1, || group.run_blocking(&1, || 1));
+        assert_eq!(panic_text(nested), expected);
+        assert!(group.is_empty());
+        assert_eq!(group.run_blocking(&1, || 7), 7);
+    });
+}
+
+/// Scenario 27, G13: a -> b -> a on one stack, through both kinds of calls; b alone is legal.
+#[test]
+fn g13_recursion_through_another_key_is_reported() {
+    limited(|| {
+        let group: Group<&str, u32> = Group::new();
+        let value = block_on(group.run(&"a", async {
+            let b = group.run(&"b", async {
+                yield_now().await;
+                assert_eq!(group.call(&"a").run(async { 0 }).await, Err(CallError::Reentrant));
+                assert_eq!(group.len(), 2);
+                1
+            });
+            b.await + group.run_blocking(&"c", || group.run_blocking(&"d", || 10))
+        }));
+        assert_eq!(value, 11);
+        let value = group.run_blocking(&"a", || {
+            group.run_blocking(&"b", || {
+                assert_eq!(group.call(&"a").run_blocking(|| 0), Err(CallError::Reentrant));
+                2
+            })
+        });
+        assert_eq!(value, 2);
+        assert!(group.is_empty());
+    });
+}
+
+/// Scenario 27, G13: through another handle it is the same group; another group is another matter.
+#[test]
+fn g13_recursion_goes_by_group_not_by_handle() {
+    limited(|| {
+        let group: Group<u64, u32> = Group::new();
+        let handle = group.clone();
+        let other: Group<u64, u32> = Group::new();
+        let value = group.run_blocking(&1, || {
+            assert_eq!(handle.call(&1).run_blocking(|| 0), Err(CallError::Reentrant));
+            other.run_blocking(&1, || {
+                assert_eq!(group.call(&1).run_blocking(|| 0), Err(CallError::Reentrant));
+                5
+            })
+        });
+        assert_eq!(value, 5);
+        assert!(group.is_empty() && other.is_empty());
+    });
+}
+
+/// Calls the group from its destructor.
+struct CallsWhenDropped<'a> {
+    group: &'a Group<u64, u32>,
+    key: u64,
+    answers: &'a RefCell<Vec<Result<u32, CallError>>>,
+}
+
+impl Drop for CallsWhenDropped<'_> {
+    fn drop(&mut self) {
+        let answer = block_on(self.group.call(&self.key).run(async { 8 }));
+        self.answers.borrow_mut().push(answer.map(|outcome| outcome.value));
+    }
+}
+
+/// Scenarios 23 and 27, G13: from the destructors of work that returned, panicked or is cancelled.
+#[test]
+fn g13_recursion_from_the_drop_of_work_is_reported() {
+    limited(|| {
+        let group: Group<u64, u32> = Group::new();
+        let answers = RefCell::default();
+        let calls = || CallsWhenDropped { group: &group, key: 1, answers: &answers };
+        let reentrant = || vec![Err(CallError::Reentrant)];
+
+        let held = calls();
+        let returns = Polled::new(group.run(&1, async {
+            let _held = held;
+            1
+        }))
+        .poll();
+        assert_eq!(returns, Poll::Ready(1));
+        assert_eq!(answers.take(), reentrant());
+
+        let held = calls();
+        let cancelled = Polled::pending(group.run(&1, async {
+            let _held = held;
+            pending().await
+        }));
+        drop(cancelled);
+        assert_eq!(answers.take(), reentrant());
+
+        // What the work owns but never moved into a local goes with the future after a panic.
+        let held = calls();
+        let mut panics = Polled::new(group.run(&1, async {
+            assert!(held.key != 1, "on purpose");
+            let _held = held;
+            1
+        }));
+        assert_eq!(panic_text(|| panics.poll()), "on purpose");
+        assert_eq!(answers.take(), reentrant());
+
+        let held = calls();
+        let blocking = || {
+            let _held = held;
+            2
+        };
+        assert_eq!(group.run_blocking(&1, blocking), 2);
+        assert_eq!(answers.take(), reentrant());
+        assert!(group.is_empty());
+    });
+}
+
+/// G13: destructors of work that never ran belong to no execution: their calls are calls like any
+/// other.
+#[test]
+fn g13_drop_of_work_that_never_ran_may_call() {
+    limited(|| {
+        let group: Group<u64, u32> = Group::new();
+        let answers = RefCell::default();
+        let held = CallsWhenDropped { group: &group, key: 1, answers: &answers };
+        let never_polled = group.run(&1, async {
+            let _held = held;
+            1
+        });
+        drop(never_polled);
+        assert_eq!(answers.take(), [Ok(8)]);
+
+        let leader = Polled::pending(group.run(&2, async {
+            yield_now().await;
+            2
+        }));
+        let held = CallsWhenDropped { group: &group, key: 1, answers: &answers };
+        let follower = Polled::pending(group.run(&2, async {
+            let _held = held;
+            1
+        }));
+        drop(follower);
+        assert_eq!(answers.take(), [Ok(8)]);
+        drop(leader);
+        assert!(group.is_empty());
+    });
+}
+
+/// G13: it goes by flight, not by key: after `forget` a call with the same key is legal, and the
+/// recursion of the newer flight is reported in turn.
+#[test]
+fn g13_call_after_forget_is_legal() {
+    limited(|| {
+        let group: Group<u64, u32> = Group::new();
+        let value = block_on(group.run(&1, async {
+            assert!(group.forget(&1));
+            let inner = group.call(&1).run(async {
+                assert_eq!(group.call(&1).run(async { 0 }).await, Err(CallError::Reentrant));
+                assert!(group.forget_unshared(&1));
+                group.run_blocking(&1, || 1)
+            });
+            let outcome = inner.await.expect("another flight");
+            assert_eq!(outcome.role, Role::Led { followers: 0 });
+            outcome.value + 1
+        }));
+        assert_eq!(value, 2);
+        assert!(group.is_empty());
+    });
+}
+
+/// G13: one that took over runs on the same flight: its recursion is reported, too.
+#[test]
+fn g13_recursion_of_one_that_took_over_is_reported() {
+    limited(|| {
+        let group: Group<u64, u32> = Group::new();
+        let leader = Polled::pending(group.run(&1, pending()));
+        let mut follower = Polled::pending(group.run(&1, async {
+            assert_eq!(group.call(&1).run(async { 0 }).await, Err(CallError::Reentrant));
+            4
+        }));
+        drop(leader);
+        assert_eq!(follower.woken_value(), 4);
+        assert!(group.is_empty());
+    });
+}
+
+/// G13: callers on other stacks are followers, not recursions, also while the work is being polled;
+/// and between the polls of the work its own thread may follow.
+#[test]
+fn g13_others_on_their_own_stack_follow() {
+    limited(|| {
+        let group: Group<RingingKey, u32> = Group::new();
+        let bell = Doorbell::new();
+        let (key, silent) = (bell.key(1), RingingKey::silent(1));
+        thread::scope(|scope| {
+            let mut leader = Polled::pending(group.run(&silent, async {
+                yield_now().await;
+                scope.spawn(|| {
+                    let outcome = group.call(&key).run_blocking(|| 0).expect("it follows");
+                    assert_eq!((outcome.value, outcome.role), (6, Role::Joined));
+                });
+                bell.wait_for(1, &group, 1);
+                6
+            }));
+            let mut between = Polled::pending(group.call(&silent).run(async { 0 }));
+            assert_eq!(leader.woken_value(), 6);
+            assert_eq!(between.woken_value().expect("a value").role, Role::Joined);
+        });
+        assert!(group.is_empty());
+    });
+}
+
+/// G13: a recursion that was reported leaves the flight as it was: others join and get the value.
+#[test]
+fn g13_reported_recursion_disturbs_nobody() {
+    limited(|| {
+        let group: Group<u64, u32> = Group::new();
+        let mut leader = Polled::pending(group.call(&1).run(async {
+            for _ in 0..3 {
+                assert!(group.call(&1).run(async { 0 }).await.is_err());
+                yield_now().await;
+            }
+            9
+        }));
+        let mut follower = Polled::pending(group.run(&1, async { 0 }));
+        let outcome = loop {
+            assert!(leader.is_woken());
+            if let Poll::Ready(outcome) = leader.poll() {
+                break outcome.expect("a value");
+            }
+        };
+        assert_eq!((outcome.value, outcome.role), (9, Role::Led { followers: 1 }));
+        assert_eq!(follower.woken_value(), 9);
+        assert!(group.is_empty());
+    });
+}
+
+/// G13: many levels of legal nesting, each with a recursion that is found however deep it is.
+#[test]
+fn g13_recursion_is_found_at_any_depth() {
+    fn nest(group: &Group<u64, u64>, level: u64) -> u64 {
+        group.run_blocking(&level, || {
+            for outer in 0..=level {
+                let recursion = group.call(&outer).run_blocking(|| 0);
+                assert_eq!(recursion, Err(CallError::Reentrant), "{outer} in {level}");
+            }
+            match level {
+                40 => level,
+                _ => nest(group, level + 1),
+            }
+        })
+    }
+
+    limited(|| {
+        let group: Group<u64, u64> = Group::new();
+        assert_eq!(nest(&group, 0), 40);
+        assert!(group.is_empty());
+    });
+}

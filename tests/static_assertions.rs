@@ -1,0 +1,181 @@
+//! What the types promise at compile time, and that none of it is asked of the user's.
+
+#![cfg(not(loom))]
+
+mod common;
+
+use std::{
+    cell::{Cell, RefCell},
+    error::Error,
+    fmt::Debug,
+    rc::Rc,
+    task::Poll,
+};
+
+use common::{Polled, limited};
+use shardflight::{Call, CallError, Group, GroupBuilder, OnCancel, Outcome, Panicked, Role};
+use static_assertions::{assert_impl_all, assert_not_impl_any};
+
+type Hasher = ahash::RandomState;
+type Local = Rc<u8>;
+/// `Send`, but not `Sync`.
+type Single = Cell<u8>;
+
+// Scenario 42: the handles go wherever their parts may.
+assert_impl_all!(Group<String, Vec<u8>>: Send, Sync, Unpin, Clone, Default, Debug);
+assert_impl_all!(Group<String, Vec<u8>, std::hash::RandomState>: Send, Sync, Unpin, Clone, Default);
+assert_impl_all!(Group<String, Local>: Unpin, Clone, Default, Debug);
+assert_not_impl_any!(Group<String, Local>: Send, Sync);
+assert_not_impl_any!(Group<Local, String>: Send, Sync);
+// The value is shared by reference until the last follower has cloned it.
+assert_not_impl_any!(Group<String, Single>: Send, Sync);
+
+assert_impl_all!(GroupBuilder<String, Vec<u8>>: Send, Sync, Unpin, Debug);
+assert_impl_all!(GroupBuilder<Local, Local>: Send, Sync, Unpin, Debug);
+
+assert_impl_all!(Call<'static, String, Vec<u8>, Hasher, str>: Send, Sync, Unpin, Debug);
+assert_impl_all!(Call<'static, u64, Local, Hasher, u64>: Unpin, Debug);
+assert_not_impl_any!(Call<'static, u64, Local, Hasher, u64>: Send, Sync);
+
+assert_impl_all!(Outcome<Vec<u8>>: Send, Sync, Unpin, Debug, Clone, Eq);
+assert_impl_all!(Outcome<u8>: Copy, std::hash::Hash);
+assert_not_impl_any!(Outcome<Local>: Send, Sync);
+assert_impl_all!(Role: Send, Sync, Unpin, Debug, Copy, Eq, std::hash::Hash);
+assert_impl_all!(OnCancel: Send, Sync, Unpin, Debug, Copy, Eq, Default);
+assert_impl_all!(CallError: Send, Sync, Unpin, Debug, Clone, Eq, Error);
+assert_impl_all!(Panicked: Send, Sync, Unpin, Debug, Clone, Eq, Error);
+
+fn assert_send<T: Send>(_: &T) {}
+
+/// Scenario 42: with parts that are `Send` the futures are, for borrowed and for owned kinds of key,
+/// and with work that is `Send` and not `Sync`.
+#[test]
+fn s42_futures_are_send_when_their_parts_are() {
+    fn in_generic_code<'a, K, V, F>(
+        group: &'a Group<K, V>,
+        key: &'a K,
+        work: F,
+    ) -> impl Future<Output = V> + Send
+    where
+        K: std::hash::Hash + Eq + Clone + Send + Sync,
+        V: Clone + Send + Sync,
+        F: Future<Output = V> + Send,
+    {
+        group.run(key, work)
+    }
+
+    limited(|| {
+        let group: Group<String, Vec<u8>> = Group::new();
+        assert_send(&group.run("key", async { Vec::new() }));
+        assert_send(&group.call("key").run(async { Vec::new() }));
+        let cell = Cell::new(1);
+        let sends = async move {
+            std::future::ready(()).await;
+            vec![cell.get()]
+        };
+        assert_send(&group.run("key", sends));
+        let key = "key".to_owned();
+        assert_send(&in_generic_code(&group, &key, async { Vec::new() }));
+        let nested = async { group.run("a", group.run("b", async { Vec::new() })).await };
+        assert_send(&nested);
+    });
+}
+
+/// Scenario 42: and they are usable when they are not: values, keys and works that stay on one
+/// thread.
+#[test]
+fn s42_values_keys_and_works_need_not_be_send() {
+    limited(|| {
+        let group: Group<Local, Rc<RefCell<u32>>> = Group::new();
+        let key = Rc::new(1);
+        let log = Rc::new(RefCell::new(0));
+        let work = || {
+            let log = Rc::clone(&log);
+            async move {
+                futures_lite::future::yield_now().await;
+                *log.borrow_mut() += 1;
+                log
+            }
+        };
+        let mut leader = Polled::pending(group.run(&key, work()));
+        let mut follower = Polled::pending(group.call(&key).run(work()));
+        assert!(Rc::ptr_eq(&leader.woken_value(), &log));
+        assert!(Rc::ptr_eq(&follower.woken_value().expect("a value").value, &log));
+        let blocking = group.run_blocking(&key, || Rc::clone(&log));
+        assert_eq!(*blocking.borrow(), 1);
+        assert!(group.is_empty());
+    });
+}
+
+/// Scenario 42: works may borrow, mutably too, and nothing has to be `UnwindSafe`.
+#[test]
+fn s42_works_may_borrow_and_need_not_be_unwind_safe() {
+    limited(|| {
+        // A value that is neither `UnwindSafe` nor `Sync`.
+        let group: Group<u64, Rc<RefCell<u32>>> = Group::new();
+        let mut calls = 0;
+        let counter = &mut calls;
+        let mut call = Polled::new(group.run(&1, async {
+            *counter += 1;
+            Rc::new(RefCell::new(*counter))
+        }));
+        let Poll::Ready(value) = call.poll() else {
+            panic!("it was to be ready");
+        };
+        assert_eq!(*value.borrow(), 1);
+        drop(call);
+        group.run_blocking(&1, || {
+            calls += 1;
+            Rc::default()
+        });
+        assert_eq!(calls, 2);
+    });
+}
+
+/// Scenario 42: `Debug` of every public type says what it is, without asking for `Debug` of keys and
+/// values, and without waiting.
+#[test]
+fn s42_every_public_type_has_a_debug_that_tells_something() {
+    #[derive(PartialEq, Eq, Hash, Clone)]
+    struct Silent;
+
+    limited(|| {
+        let group: Group<Silent, Silent> = Group::new();
+        let leader = Polled::pending(group.run(&Silent, std::future::pending()));
+        assert_eq!(format!("{group:?}"), "Group { len: 1 }");
+        drop(leader);
+        let builder: GroupBuilder<Silent, Silent> = Group::builder().shards(3).capacity(5);
+        let text = format!("{builder:?}");
+        assert!(text.contains("shards: 4") && text.contains("capacity: 5"), "{text}");
+
+        let group: Group<String, u8> = Group::new();
+        let text = format!("{:?}", group.call("the key").on_cancel(OnCancel::Fail));
+        assert!(text.contains("the key") && text.contains("Fail"), "{text}");
+
+        let led = group.call("key").run_blocking(|| 5).expect("a value");
+        let text = format!("{led:?}");
+        assert!(text.contains('5') && text.contains("followers: 0"), "{text}");
+
+        let mut leader = Polled::pending(group.run("key", async {
+            futures_lite::future::yield_now().await;
+            panic!("the reason")
+        }));
+        let mut follower = Polled::pending(group.call("key").run(async { 1 }));
+        assert_eq!(common::panic_text(|| leader.poll()), "the reason");
+        let error = follower.woken_value().expect_err("it panicked");
+        assert!(format!("{error:?}").contains("the reason"));
+    });
+}
+
+/// The texts of errors begin in lower case and have no full stop, as `Error` asks for.
+#[test]
+fn errors_are_displayed_in_lower_case_without_a_full_stop() {
+    limited(|| {
+        for error in [CallError::Cancelled, CallError::Reentrant] {
+            let text = error.to_string();
+            assert!(text.starts_with(|first: char| first.is_lowercase()), "{text}");
+            assert!(!text.ends_with('.'), "{text}");
+            assert!(error.source().is_none());
+        }
+    });
+}
