@@ -59,6 +59,28 @@ impl Error for CallError {
 /// The panic of another caller's work, as its followers learn of it.
 ///
 /// The payload itself belongs to the leader, which unwinds with it; followers get its text.
+///
+/// ```
+/// use futures_lite::{FutureExt, future};
+/// use shardflight::{CallError, Group};
+/// use std::panic::AssertUnwindSafe;
+///
+/// future::block_on(async {
+///     let group: Group<String, u32> = Group::new();
+///     let work = async {
+///         future::yield_now().await;
+///         panic!("no such table")
+///     };
+///     let leader = AssertUnwindSafe(group.run("key", work)).catch_unwind();
+///     let follower = group.call("key").run(async { 2 });
+///     let (led, followed) = future::zip(leader, follower).await;
+///     assert!(led.is_err());
+///     match followed {
+///         Err(CallError::Panicked(panicked)) => assert_eq!(panicked.message(), "no such table"),
+///         other => unreachable!("{other:?}"),
+///     }
+/// });
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Panicked {
     message: Arc<str>,

@@ -187,6 +187,12 @@ impl<K: Eq + Hash, V, S: BuildHasher> Group<K, V, S> {
     /// The number of keys in flight. O(shards): it visits them one after the other, so under
     /// concurrent calls the sum may be one that never was at any instant. Forgotten flights do not
     /// count.
+    ///
+    /// ```
+    /// let group: shardflight::Group<String, usize> = shardflight::Group::new();
+    /// assert_eq!(group.run_blocking("key", || group.len()), 1);
+    /// assert_eq!(group.len(), 0);
+    /// ```
     pub fn len(&self) -> usize {
         self.core.table.len()
     }

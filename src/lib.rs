@@ -63,7 +63,6 @@
 
 // Doctests cannot run against a library built for loom; see build.rs.
 #![cfg(not(all(loom, doctest)))]
-#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod call;
 mod error;

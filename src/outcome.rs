@@ -40,6 +40,20 @@ impl<V> Outcome<V> {
 /// The part a caller played in the flight that answered it.
 ///
 /// A flight that lands has exactly one leader; everybody else joined.
+///
+/// ```
+/// use futures_lite::future;
+/// use shardflight::{Group, Role};
+///
+/// future::block_on(async {
+///     let group: Group<String, u32> = Group::new();
+///     let slow = async { future::yield_now().await; 1 };
+///     let (first, second) =
+///         future::zip(group.call("key").run(slow), group.call("key").run(async { 2 })).await;
+///     assert_eq!(first.unwrap().role, Role::Led { followers: 1 });
+///     assert_eq!(second.unwrap().role, Role::Joined);
+/// });
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
     /// The caller's own work ran to completion, and its value went to `followers` others.

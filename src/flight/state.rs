@@ -21,7 +21,18 @@ const SKIPS_SHIFT: u32 = 2 * COUNT_BITS;
 pub(super) const SKIPS_MAX: u64 = (1 << 9) - 1;
 const LEADERLESS: u64 = 1 << 63;
 
-/// What a follower does when its leader is cancelled.
+/// What a follower does when its leader is cancelled. See [`Call::on_cancel`](crate::Call::on_cancel).
+///
+/// ```
+/// # futures_lite::future::block_on(async {
+/// use shardflight::{Group, OnCancel};
+///
+/// let group: Group<String, u32> = Group::new();
+/// let call = group.call("key").on_cancel(OnCancel::Fail);
+/// assert_eq!(call.run(async { 1 }).await.unwrap().value, 1); // nobody to follow: it leads
+/// assert_eq!(OnCancel::default(), OnCancel::TakeOver);
+/// # });
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum OnCancel {
