@@ -238,7 +238,7 @@ fn g01_threads_that_begin_together_run_one_work_at_a_time() {
                         start.wait();
                         group.run_blocking(&1, || {
                             let _running = executions.begin();
-                            thread::yield_now();
+                            common::spin();
                             i
                         });
                     }

@@ -242,7 +242,7 @@ fn g01_mix_of_async_blocking_and_cancelled_callers_runs_one_work_at_a_time() {
                 for i in 0..ROUNDS {
                     group.run_blocking(&1, || {
                         let _running = executions.begin();
-                        thread::yield_now();
+                        common::spin();
                         i
                     });
                 }
@@ -269,9 +269,7 @@ fn g01_cancelled_work_is_dropped_before_the_lead_is_passed_on() {
             fn drop(&mut self) {
                 // The next leader is on another thread. Were the lead passed on already, it would
                 // begin now.
-                for _ in 0..1_000 {
-                    thread::yield_now();
-                }
+                (0..20).for_each(|_| thread::yield_now());
                 self.dropped.fetch_add(1, SeqCst);
             }
         }

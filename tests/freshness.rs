@@ -111,7 +111,7 @@ fn g03_hot_key_of_threads_keeps_refreshing() {
                         let before = seen.load(SeqCst);
                         let work = || {
                             let execution = executions.fetch_add(1, SeqCst) + 1;
-                            thread::yield_now();
+                            common::spin();
                             execution
                         };
                         let outcome = group.call(&1).run_blocking(work).expect("a value");

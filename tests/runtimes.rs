@@ -179,7 +179,7 @@ fn g12_runtimes_that_hammer_the_same_keys_run_one_work_each_at_a_time() {
                             let key = dice.below(3);
                             group.run_blocking(&key, || {
                                 let _running = executions[key].begin();
-                                thread::yield_now();
+                                common::spin();
                                 i
                             });
                         }

@@ -31,12 +31,11 @@ pub(crate) enum Waited<'t, K: Eq + Hash, V> {
     Cancelled,
 }
 
-#[derive(PartialEq)]
+/// Why there is nothing to wait for.
 enum Turn {
     Landed,
     Lead,
     Cancelled,
-    Wait,
 }
 
 impl<'t, K: Eq + Hash, V> Follower<'t, K, V> {
@@ -61,22 +60,19 @@ impl<'t, K: Eq + Hash, V> Follower<'t, K, V> {
     /// Step 4. To be called between registering with the event and waiting (G6). When the wait is
     /// over, the registration is discarded and not dropped: it would pass a notification on, and no
     /// foreign waker may run between taking the lead and holding it.
-    fn visit(&self) -> Turn {
+    fn visit(&self) -> Option<Turn> {
         let flight = self.flight();
         if self.is_landed() {
-            return Turn::Landed;
+            return Some(Turn::Landed);
         }
         match self.who {
-            OnCancel::Fail if flight.generation() != self.generation => Turn::Cancelled,
-            OnCancel::Fail => Turn::Wait,
-            OnCancel::TakeOver => match flight.visit() {
-                Visit::Lead => Turn::Lead,
-                Visit::Wait | Visit::Decline => Turn::Wait,
-            },
+            OnCancel::Fail => (flight.generation() != self.generation).then_some(Turn::Cancelled),
+            OnCancel::TakeOver => (flight.visit() == Visit::Lead).then_some(Turn::Lead),
         }
     }
 
-    fn get_up(mut self, turn: &Turn) -> Waited<'t, K, V>
+    /// Gives the seat up for what the turn brings.
+    fn conclude(mut self, turn: Turn) -> Waited<'t, K, V>
     where
         V: Clone,
     {
@@ -86,7 +82,7 @@ impl<'t, K: Eq + Hash, V> Follower<'t, K, V> {
                 Waited::Lead(Lead::taken_over(self.table, self.hash, flight))
             }
             Turn::Cancelled => Waited::Cancelled,
-            Turn::Landed | Turn::Wait => match self.flight().outcome() {
+            Turn::Landed => match self.flight().outcome() {
                 Some(outcome) => Waited::Landed(outcome.clone()),
                 None => unreachable!("only a landed flight ends the wait this way"),
             },
@@ -100,8 +96,7 @@ impl<'t, K: Eq + Hash, V> Follower<'t, K, V> {
     {
         let turn = loop {
             listener!(self.flight().event => listener);
-            let turn = self.visit();
-            if turn != Turn::Wait {
+            if let Some(turn) = self.visit() {
                 listener.discard();
                 break turn;
             }
@@ -110,7 +105,7 @@ impl<'t, K: Eq + Hash, V> Follower<'t, K, V> {
                 break Turn::Landed;
             }
         };
-        self.get_up(&turn)
+        self.conclude(turn)
     }
 }
 
@@ -124,8 +119,7 @@ where
     async move {
         let turn = loop {
             listener!(follower.flight().event => listener);
-            let turn = follower.visit();
-            if turn != Turn::Wait {
+            if let Some(turn) = follower.visit() {
                 listener.discard();
                 break turn;
             }
@@ -135,7 +129,7 @@ where
                 break Turn::Landed;
             }
         };
-        follower.get_up(&turn)
+        follower.conclude(turn)
     }
 }
 

@@ -8,6 +8,20 @@
 //! `Arc<Flight>`; the leader does not notice. Everybody who waits holds that `Arc`, and the leader
 //! finds it when it comes back to the slot, under the slot's lock.
 //!
+//! ```text
+//!             enter                enter
+//!   (no slot) ─────▶ solo, led ──────────────▶ shared, led ◀─────────────┐
+//!                        │                      │   │   │                │ visit (a follower)
+//!                        │ land, abandon   land │   │   │ abandon        │ enter (a newcomer)
+//!                        ▼                      │   │   ▼                │
+//!                    (no slot) ◀────────────────┘   │ shared, leaderless ┘
+//!                        ▲                          │   │
+//!                        └──────────────────────────┴───┘
+//!                     abandon, or the last leave, when nobody inside is able to lead
+//! ```
+//!
+//! `forget` takes the slot away at any of these points; what is shared then goes on without one.
+//!
 //! # Steps
 //!
 //! *Locked* steps run under the lock of the key's shard, which no user code ever runs under but `Eq`
@@ -25,9 +39,10 @@
 //! 4. **visit**: a follower registers with the event *first*, then asks: landed? my turn? Clearing
 //!    `LEADERLESS` is what makes it the leader. If others are to look first it declines, and wakes
 //!    one more.
-//! 5. **leave**: a follower that is dropped counts itself out, before its work is dropped. If that leaves a leaderless flight
-//!    with others able to lead, it wakes one more; if it leaves a dead one, it removes the slot
-//!    (locked, after looking again: a newcomer may have led the flight out of there by step 1).
+//! 5. **leave**: a follower that is dropped counts itself out, before its work is dropped. If that
+//!    leaves a leaderless flight with others able to lead, it wakes one more; if it leaves a dead
+//!    one, it removes the slot (locked, after looking again: a newcomer may have led the flight out
+//!    of there by step 1).
 //! 6. **forget** (locked): take the slot out. A shared flight moves to the table's list of detached
 //!    flights in the same step, because its leader may not know its followers yet; the step that
 //!    ends the flight takes it out of there.

@@ -296,6 +296,14 @@ impl Doorbell {
     }
 }
 
+/// What a short work does on a thread. It spins: on a busy machine a thread that yields waits for a
+/// whole time slice of everybody else.
+pub(crate) fn spin() {
+    for _ in 0..2_000 {
+        std::hint::spin_loop();
+    }
+}
+
 /// Numbers that look random and are the same in every run (SplitMix64).
 #[derive(Debug, Clone)]
 pub(crate) struct Dice(u64);
