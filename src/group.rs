@@ -249,7 +249,7 @@ where
     /// Recursion is what happens on one stack. Through another task or thread it cannot be seen, and
     /// waits forever. The other way round, work that runs an executor of its own (`block_on`) has that
     /// executor's other tasks on its stack; calls of theirs with the same key are taken for recursion.
-    pub fn run<'a, Q, F>(&'a self, key: &'a Q, work: F) -> impl Future<Output = V>
+    pub fn run<Q, F>(&self, key: &Q, work: F) -> impl Future<Output = V>
     where
         K: Borrow<Q>,
         Q: ?Sized + Eq + Hash + ToOwned<Owned = K>,

@@ -493,7 +493,7 @@ impl<'a> Test<'a> {
 fn any_sequence_of_steps_keeps_the_contract() {
     limited(|| {
         let config = Config {
-            cases: 600,
+            cases: 400,
             max_shrink_iters: 300,
             failure_persistence: None,
             ..Config::default()

@@ -179,3 +179,21 @@ fn errors_are_displayed_in_lower_case_without_a_full_stop() {
         }
     });
 }
+
+/// A wrapper may have its group and its key from different places, as with an `async fn`.
+#[test]
+fn s42_group_and_key_may_live_for_different_times() {
+    fn wrapper<F: Future<Output = u32>>(
+        group: &Group<String, u32>,
+        key: &str,
+        work: F,
+    ) -> impl Future<Output = u32> {
+        group.run(key, work)
+    }
+
+    limited(|| {
+        let group = Group::new();
+        let key = "key".to_owned();
+        assert_eq!(futures_lite::future::block_on(wrapper(&group, &key, async { 7 })), 7);
+    });
+}

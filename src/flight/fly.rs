@@ -31,14 +31,14 @@ pub(crate) type Landed<V> = Result<Outcome<V>, CallError>;
 pin_project! {
     /// `W` is the future of waiting, which only the compiler can name; `wait` makes one. `finish`
     /// turns the full answer into what the caller asked for.
-    pub(crate) struct Fly<'a, K, V, S, Q, F, M, W, T>
+    pub(crate) struct Fly<'a, 'k, K, V, S, Q, F, M, W, T>
     where
         K: Eq,
         K: Hash,
         Q: ?Sized,
     {
         core: &'a Core<K, V, S>,
-        key: &'a Q,
+        key: &'k Q,
         on_cancel: OnCancel,
         done: bool,
         wait: M,
@@ -51,7 +51,7 @@ pin_project! {
         stage: Stage<Lead<'a, K, V>, W>,
     }
 
-    impl<K, V, S, Q, F, M, W, T> PinnedDrop for Fly<'_, K, V, S, Q, F, M, W, T>
+    impl<K, V, S, Q, F, M, W, T> PinnedDrop for Fly<'_, '_, K, V, S, Q, F, M, W, T>
     where
         K: Eq,
         K: Hash,
@@ -77,7 +77,7 @@ pin_project! {
     }
 }
 
-impl<'a, K, V, S, Q, F, M, W, T> Fly<'a, K, V, S, Q, F, M, W, T>
+impl<'a, 'k, K, V, S, Q, F, M, W, T> Fly<'a, 'k, K, V, S, Q, F, M, W, T>
 where
     K: Eq + Hash,
     Q: ?Sized,
@@ -85,7 +85,7 @@ where
 {
     pub(crate) fn new(
         core: &'a Core<K, V, S>,
-        key: &'a Q,
+        key: &'k Q,
         on_cancel: OnCancel,
         work: F,
         wait: M,
@@ -96,7 +96,7 @@ where
     }
 }
 
-impl<'a, K, V, S, Q, F, M, W, T, R> Future for Fly<'a, K, V, S, Q, F, M, W, T>
+impl<'a, K, V, S, Q, F, M, W, T, R> Future for Fly<'a, '_, K, V, S, Q, F, M, W, T>
 where
     K: Eq + Hash + Borrow<Q>,
     V: Clone,
