@@ -105,13 +105,13 @@ pub(crate) trait Map<K, V> {
     /// `shards` is a power of two, at least 2; `capacity` is over all of them.
     fn new(shards: usize, capacity: usize) -> Self;
 
-    /// Changes the slot of `key`, or puts one there for a new flight.
+    /// Changes the slot of `key`, or puts a solo one there for a new flight.
     fn enter<Q, R>(
         &self,
         hash: KeyHash,
         key: &Q,
         occupied: impl FnOnce(&mut Slot<V>) -> R,
-        vacant: impl FnOnce(FlightId) -> (Slot<V>, R),
+        vacant: impl FnOnce(FlightId) -> R,
     ) -> R
     where
         K: Borrow<Q>,
@@ -191,12 +191,7 @@ where
         K: Borrow<Q>,
         Q: ?Sized + Eq + ToOwned<Owned = K>,
     {
-        self.map.enter(
-            hash,
-            key,
-            |slot| Self::join(hash, slot, who),
-            |id| (Slot::Solo { hash, id }, Entered::Lead(id)),
-        )
+        self.map.enter(hash, key, |slot| Self::join(hash, slot, who), Entered::Lead)
     }
 
     #[cold]

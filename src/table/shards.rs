@@ -69,7 +69,7 @@ impl<K: Eq + Hash, V> Map<K, V> for Shards<K, V> {
         hash: KeyHash,
         key: &Q,
         occupied: impl FnOnce(&mut Slot<V>) -> R,
-        vacant: impl FnOnce(FlightId) -> (Slot<V>, R),
+        vacant: impl FnOnce(FlightId) -> R,
     ) -> R
     where
         K: Borrow<Q>,
@@ -82,11 +82,10 @@ impl<K: Eq + Hash, V> Map<K, V> for Shards<K, V> {
         // Under the lock, so that a caller that joins makes no copy of its key. If it panics,
         // nothing has been inserted.
         let key = key.to_owned();
-        let (slot, result) = vacant(next_id());
-        table.insert(hash.wide(), (key, SharedValue::new(slot)), |(_, slot)| {
-            slot.get().hash().wide()
-        });
-        result
+        let id = next_id();
+        let slot = SharedValue::new(Slot::Solo { hash, id });
+        table.insert(hash.wide(), (key, slot), |(_, slot)| slot.get().hash().wide());
+        vacant(id)
     }
 
     #[inline(always)]

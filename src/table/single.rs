@@ -35,7 +35,7 @@ impl<K, V> Map<K, V> for Single<K, V> {
         hash: KeyHash,
         key: &Q,
         occupied: impl FnOnce(&mut Slot<V>) -> R,
-        vacant: impl FnOnce(FlightId) -> (Slot<V>, R),
+        vacant: impl FnOnce(FlightId) -> R,
     ) -> R
     where
         K: Borrow<Q>,
@@ -46,10 +46,10 @@ impl<K, V> Map<K, V> for Single<K, V> {
             return occupied(&mut locked.entries[i].1);
         }
         let key = key.to_owned();
-        let (slot, result) = vacant(FlightId(locked.next_id));
+        let id = FlightId(locked.next_id);
         locked.next_id += 1;
-        locked.entries.push((key, slot));
-        result
+        locked.entries.push((key, Slot::Solo { hash, id }));
+        vacant(id)
     }
 
     fn remove<R>(
