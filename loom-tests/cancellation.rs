@@ -3,7 +3,7 @@
 use loom::{future::block_on, thread};
 use shardflight::{CallError, OnCancel, Role};
 
-use crate::kit::{Executions, KEY, check, group, poll_once};
+use crate::kit::{Executions, KEY, check, group, pending};
 
 /// G7: told, and never leading a flight it follows; if it came too late to follow, it leads its own.
 #[test]
@@ -11,8 +11,7 @@ fn g7_on_cancel_fail_is_told() {
     check(8, || {
         let group = group();
         let executions = Executions::new();
-        let mut leader = Box::pin(group.run(&KEY, executions.stuck()));
-        assert!(poll_once(leader.as_mut()).is_pending());
+        let leader = pending(group.run(&KEY, executions.stuck()));
         let told = {
             let (group, executions) = (group.clone(), executions.clone());
             thread::spawn(move || {
@@ -37,8 +36,7 @@ fn g7_one_is_told_and_the_other_takes_over() {
     check(3, || {
         let group = group();
         let executions = Executions::new();
-        let mut leader = Box::pin(group.run(&KEY, executions.stuck()));
-        assert!(poll_once(leader.as_mut()).is_pending());
+        let leader = pending(group.run(&KEY, executions.stuck()));
         let told = {
             let (group, executions) = (group.clone(), executions.clone());
             thread::spawn(move || {
@@ -46,8 +44,7 @@ fn g7_one_is_told_and_the_other_takes_over() {
                 block_on(call.run(executions.work()))
             })
         };
-        let mut successor = Box::pin(group.run(&KEY, executions.work()));
-        assert!(poll_once(successor.as_mut()).is_pending());
+        let successor = pending(group.run(&KEY, executions.work()));
         drop(leader);
         assert!(block_on(successor) > 1);
         match told.join().unwrap() {
@@ -65,12 +62,9 @@ fn g6_one_is_told_one_leaves_and_one_takes_over() {
     check(3, || {
         let group = group();
         let executions = Executions::new();
-        let mut leader = Box::pin(group.run(&KEY, executions.stuck()));
-        assert!(poll_once(leader.as_mut()).is_pending());
-        let mut told = Box::pin(group.call(&KEY).on_cancel(OnCancel::Fail).run(executions.work()));
-        assert!(poll_once(told.as_mut()).is_pending());
-        let mut leaving = Box::pin(group.run(&KEY, executions.work()));
-        assert!(poll_once(leaving.as_mut()).is_pending());
+        let leader = pending(group.run(&KEY, executions.stuck()));
+        let told = pending(group.call(&KEY).on_cancel(OnCancel::Fail).run(executions.work()));
+        let leaving = pending(group.run(&KEY, executions.work()));
         let successor = {
             let (group, executions) = (group.clone(), executions.clone());
             thread::spawn(move || group.run_blocking(&KEY, || executions.execute()))
@@ -90,12 +84,9 @@ fn g6_a_wake_up_that_reaches_one_that_is_told_is_passed_on() {
     check(4, || {
         let group = group();
         let executions = Executions::new();
-        let mut leader = Box::pin(group.run(&KEY, executions.stuck()));
-        assert!(poll_once(leader.as_mut()).is_pending());
-        let mut idle = Box::pin(group.run(&KEY, executions.work()));
-        assert!(poll_once(idle.as_mut()).is_pending());
-        let mut successor = Box::pin(group.run(&KEY, executions.work()));
-        assert!(poll_once(successor.as_mut()).is_pending());
+        let leader = pending(group.run(&KEY, executions.stuck()));
+        let idle = pending(group.run(&KEY, executions.work()));
+        let successor = pending(group.run(&KEY, executions.work()));
         let told = {
             let (group, executions) = (group.clone(), executions.clone());
             thread::spawn(move || {

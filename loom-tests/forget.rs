@@ -2,7 +2,7 @@
 
 use loom::{future::block_on, thread};
 
-use crate::kit::{Executions, KEY, check, group, poll_once, ready_at_the_second_poll};
+use crate::kit::{Executions, KEY, check, group, pending, poll_once, ready_at_the_second_poll};
 
 /// G5, G6: a flight is forgotten while it is joined and lands. Its followers get its value all the
 /// same; the slot that `forget` and the landing fight over belongs to one of them; the next flight's
@@ -41,14 +41,12 @@ fn g5_forget_races_join_and_landing() {
 fn g5_a_forgotten_flight_leaves_the_next_one_alone() {
     check(8, || {
         let group = group();
-        let mut old = Box::pin(group.run(&KEY, ready_at_the_second_poll(1)));
-        assert!(poll_once(old.as_mut()).is_pending());
+        let old = pending(group.run(&KEY, ready_at_the_second_poll(1)));
         let next = {
             let group = group.clone();
             thread::spawn(move || {
                 group.forget(&KEY);
-                let mut next = Box::pin(group.run(&KEY, ready_at_the_second_poll(2)));
-                assert!(poll_once(next.as_mut()).is_pending());
+                let next = pending(group.run(&KEY, ready_at_the_second_poll(2)));
                 assert!(group.is_in_flight(&KEY));
                 assert_eq!(block_on(next), 2);
             })
@@ -66,8 +64,7 @@ fn g7_forget_races_abandoning() {
     check(3, || {
         let group = group();
         let executions = Executions::new();
-        let mut leader = Box::pin(group.run(&KEY, executions.stuck()));
-        assert!(poll_once(leader.as_mut()).is_pending());
+        let leader = pending(group.run(&KEY, executions.stuck()));
         let follower = {
             let group = group.clone();
             thread::spawn(move || block_on(group.run(&KEY, async { 2 })))
@@ -90,10 +87,8 @@ fn g4_a_forgotten_flight_that_everybody_leaves_is_freed() {
     check(5, || {
         let group = group();
         let executions = Executions::new();
-        let mut leader = Box::pin(group.run(&KEY, executions.stuck()));
-        assert!(poll_once(leader.as_mut()).is_pending());
-        let mut follower = Box::pin(group.run(&KEY, executions.work()));
-        assert!(poll_once(follower.as_mut()).is_pending());
+        let leader = pending(group.run(&KEY, executions.stuck()));
+        let follower = pending(group.run(&KEY, executions.work()));
         let forgetter = {
             let group = group.clone();
             thread::spawn(move || group.forget(&KEY))

@@ -60,6 +60,13 @@ pub(crate) fn poll_once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
+/// A call that has been polled once and waits, for its work or for its leader's.
+pub(crate) fn pending<F: Future>(call: F) -> Pin<Box<F>> {
+    let mut call = Box::pin(call);
+    assert!(poll_once(call.as_mut()).is_pending());
+    call
+}
+
 /// Work that is interrupted once.
 pub(crate) async fn ready_at_the_second_poll(value: u64) -> u64 {
     let mut polled = false;

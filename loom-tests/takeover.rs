@@ -9,7 +9,7 @@ use loom::{
     thread,
 };
 
-use crate::kit::{Executions, Group, KEY, check, group, group_after, poll_once};
+use crate::kit::{Executions, Group, KEY, check, group, group_after, pending, poll_once};
 
 /// Starts a caller in a thread of its own: a task, or the thread itself.
 fn spawn(group: &Group, executions: &Executions, blocking: bool) -> thread::JoinHandle<u64> {
@@ -24,8 +24,7 @@ fn spawn(group: &Group, executions: &Executions, blocking: bool) -> thread::Join
 fn leader_dropped(blocking: bool) {
     let group = group();
     let executions = Executions::new();
-    let mut leader = Box::pin(group.run(&KEY, executions.stuck()));
-    assert!(poll_once(leader.as_mut()).is_pending());
+    let leader = pending(group.run(&KEY, executions.stuck()));
     let follower = spawn(&group, &executions, blocking);
     drop(leader);
     // 1 is the drop of the cancelled work.
@@ -48,10 +47,8 @@ fn g7_a_thread_takes_over() {
 fn leader_of_two_dropped(skip: u64, blocking: bool) {
     let group = group_after(skip);
     let executions = Executions::new();
-    let mut leader = Box::pin(group.run(&KEY, executions.stuck()));
-    assert!(poll_once(leader.as_mut()).is_pending());
-    let mut waiting = Box::pin(group.run(&KEY, executions.work()));
-    assert!(poll_once(waiting.as_mut()).is_pending());
+    let leader = pending(group.run(&KEY, executions.stuck()));
+    let waiting = pending(group.run(&KEY, executions.work()));
     let other = spawn(&group, &executions, blocking);
     drop(leader);
     assert!(block_on(waiting) > 1);
@@ -84,10 +81,8 @@ fn g7_a_task_or_a_thread_takes_over_in_the_other_order() {
 fn successor_dropped(skip: u64) {
     let group = group_after(skip);
     let executions = Executions::new();
-    let mut leader = Box::pin(group.run(&KEY, executions.stuck()));
-    assert!(poll_once(leader.as_mut()).is_pending());
-    let mut chosen = Box::pin(group.run(&KEY, executions.work()));
-    assert!(poll_once(chosen.as_mut()).is_pending());
+    let leader = pending(group.run(&KEY, executions.stuck()));
+    let chosen = pending(group.run(&KEY, executions.work()));
     let other = spawn(&group, &executions, false);
     drop(leader);
     drop(chosen);
@@ -111,8 +106,7 @@ fn g6_leader_and_successor_are_dropped_at_once() {
     check(3, || {
         let group = group();
         let executions = Executions::new();
-        let mut leader = Box::pin(group.run(&KEY, executions.stuck()));
-        assert!(poll_once(leader.as_mut()).is_pending());
+        let leader = pending(group.run(&KEY, executions.stuck()));
         let other = spawn(&group, &executions, false);
         let dropped = {
             let (group, executions) = (group.clone(), executions.clone());
@@ -134,8 +128,7 @@ fn g7_a_newcomer_races_the_takeover() {
     check(3, || {
         let group = group();
         let executions = Executions::new();
-        let mut leader = Box::pin(group.run(&KEY, executions.stuck()));
-        assert!(poll_once(leader.as_mut()).is_pending());
+        let leader = pending(group.run(&KEY, executions.stuck()));
         let follower = spawn(&group, &executions, false);
         drop(leader);
         let newcomer = group.run_blocking(&KEY, || executions.execute());
@@ -154,8 +147,7 @@ fn g4_the_last_follower_leaves_while_the_leader_goes() {
     check(5, || {
         let group = group();
         let executions = Executions::new();
-        let mut leader = Box::pin(group.run(&KEY, executions.stuck()));
-        assert!(poll_once(leader.as_mut()).is_pending());
+        let leader = pending(group.run(&KEY, executions.stuck()));
         let follower = {
             let (group, executions) = (group.clone(), executions.clone());
             thread::spawn(move || {
@@ -174,10 +166,8 @@ fn g4_a_newcomer_finds_the_flight_that_everybody_left() {
     check(3, || {
         let group = group();
         let executions = Executions::new();
-        let mut leader = Box::pin(group.run(&KEY, executions.stuck()));
-        assert!(poll_once(leader.as_mut()).is_pending());
-        let mut follower = Box::pin(group.run(&KEY, executions.work()));
-        assert!(poll_once(follower.as_mut()).is_pending());
+        let leader = pending(group.run(&KEY, executions.stuck()));
+        let follower = pending(group.run(&KEY, executions.work()));
         let newcomer = spawn(&group, &executions, true);
         drop(leader);
         drop(follower);
@@ -191,20 +181,18 @@ fn g4_a_newcomer_finds_the_flight_that_everybody_left() {
 fn newcomer_is_in_flight(follower_first: bool) {
     let group = group();
     let executions = Executions::new();
-    let mut leader = Box::pin(group.run(&KEY, executions.stuck()));
-    assert!(poll_once(leader.as_mut()).is_pending());
-    let mut follower = Box::pin(group.run(&KEY, executions.work()));
-    assert!(poll_once(follower.as_mut()).is_pending());
+    let leader = pending(group.run(&KEY, executions.stuck()));
+    let follower = pending(group.run(&KEY, executions.work()));
     let (waiting, seen) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let newcomer = {
         let (group, waiting, seen) = (group.clone(), waiting.clone(), seen.clone());
         thread::spawn(move || {
-            let mut newcomer = Box::pin(group.run(&KEY, std::future::pending()));
-            assert!(poll_once(newcomer.as_mut()).is_pending());
+            let newcomer = pending(group.run(&KEY, std::future::pending()));
             waiting.store(true, Ordering::Release);
             while !seen.load(Ordering::Acquire) {
                 thread::yield_now();
             }
+            drop(newcomer);
         })
     };
     if follower_first {
@@ -240,10 +228,8 @@ fn g7_the_successor_is_cancelled_too() {
     check(3, || {
         let group = group();
         let executions = Executions::new();
-        let mut leader = Box::pin(group.run(&KEY, executions.stuck()));
-        assert!(poll_once(leader.as_mut()).is_pending());
-        let mut second = Box::pin(group.run(&KEY, executions.stuck()));
-        assert!(poll_once(second.as_mut()).is_pending());
+        let leader = pending(group.run(&KEY, executions.stuck()));
+        let mut second = pending(group.run(&KEY, executions.stuck()));
         let other = spawn(&group, &executions, false);
         drop(leader);
         // It leads now, or the other does or has done.
@@ -259,12 +245,9 @@ fn g7_the_successor_is_cancelled_too() {
 fn one_of_three_is_not_polled(skip: u64) {
     let group = group_after(skip);
     let executions = Executions::new();
-    let mut leader = Box::pin(group.run(&KEY, executions.stuck()));
-    assert!(poll_once(leader.as_mut()).is_pending());
-    let mut idle = Box::pin(group.run(&KEY, executions.work()));
-    assert!(poll_once(idle.as_mut()).is_pending());
-    let mut waiting = Box::pin(group.run(&KEY, executions.work()));
-    assert!(poll_once(waiting.as_mut()).is_pending());
+    let leader = pending(group.run(&KEY, executions.stuck()));
+    let idle = pending(group.run(&KEY, executions.work()));
+    let waiting = pending(group.run(&KEY, executions.work()));
     let other = spawn(&group, &executions, false);
     drop(leader);
     assert!(block_on(waiting) > 1);
