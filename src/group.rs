@@ -14,7 +14,7 @@ use ahash::RandomState;
 use crate::{
     call::Call,
     error::CallError,
-    flight::{Fly, Landed, fly_blocking, state::OnCancel, wait},
+    flight::{Answer, Fly, fly_blocking, state::OnCancel, wait},
     sync::Arc,
     table::{KeyHash, Table},
 };
@@ -306,8 +306,8 @@ where
 
 /// The everyday answer: what a panic of one's own work would do, a panic of the leader's does.
 #[inline]
-fn value_or_panic<V>(landed: Landed<V>) -> V {
-    match landed {
+fn value_or_panic<V>(answer: Answer<V>) -> V {
+    match answer {
         Ok(outcome) => outcome.value,
         Err(error) => unwind(&error),
     }

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// What every call comes to.
-pub(crate) type Landed<V> = Result<Outcome<V>, CallError>;
+pub(crate) type Answer<V> = Result<Outcome<V>, CallError>;
 
 pin_project! {
     /// `W` is the future of waiting, which only the compiler can name; `wait` makes one. `finish`
@@ -105,7 +105,7 @@ where
     F: Future<Output = V>,
     M: Fn(Follower<'a, K, V>) -> W,
     W: Future<Output = Waited<'a, K, V>>,
-    T: Fn(Landed<V>) -> R,
+    T: Fn(Answer<V>) -> R,
 {
     type Output = R;
 
@@ -113,7 +113,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<R> {
         let mut this = self.project();
         assert!(!*this.done, "the future of a call was polled after it returned");
-        let landed = loop {
+        let answer = loop {
             let lead = match this.stage.as_mut().project() {
                 StageProj::Entering => {
                     let (table, hash) = this.core.locate(*this.key);
@@ -158,7 +158,7 @@ where
             }
         };
         *this.done = true;
-        Poll::Ready((this.finish)(landed))
+        Poll::Ready((this.finish)(answer))
     }
 }
 
@@ -168,7 +168,7 @@ pub(crate) fn fly_blocking<K, V, S, Q>(
     key: &Q,
     on_cancel: OnCancel,
     work: impl FnOnce() -> V,
-) -> Landed<V>
+) -> Answer<V>
 where
     K: Eq + Hash + Borrow<Q>,
     V: Clone,
@@ -200,7 +200,7 @@ where
 fn finish_leading<K: Eq + Hash, V: Clone>(
     lead: &mut Lead<'_, K, V>,
     returned: Result<V, work::Payload>,
-) -> Landed<V> {
+) -> Answer<V> {
     match returned {
         Ok(value) => {
             let (value, followers) = lead.land(value);

@@ -110,7 +110,7 @@ pub(crate) mod state;
 mod work;
 
 pub(crate) use self::{
-    fly::{Fly, Landed, fly_blocking},
+    fly::{Answer, Fly, fly_blocking},
     follower::{Follower, Waited, wait},
     lead::Lead,
 };
@@ -158,8 +158,8 @@ impl<V> Flight<V> {
         self.id
     }
 
-    /// Step 1, under the shard's lock.
-    pub(crate) fn join(&self, who: OnCancel) -> Visit {
+    /// Step 1, under the shard's lock: whether the caller leads.
+    pub(crate) fn join(&self, who: OnCancel) -> bool {
         self.state.join(who)
     }
 

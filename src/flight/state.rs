@@ -80,14 +80,14 @@ impl State {
         Snapshot(self.0.load(Ordering::Acquire))
     }
 
-    /// Adds a follower, or takes the lead if nobody has it. The caller holds the lock under which
-    /// a flight of the table is abandoned, so a led flight stays led meanwhile.
+    /// Adds a follower, or takes the lead if nobody has it: then this is `true`. The caller holds the
+    /// lock under which a flight of the table is abandoned, so a led flight stays led meanwhile.
     ///
     /// # Panics
     ///
     /// If the flight has [`COUNT_MAX`] followers of this kind: a count that wrapped would hand the
     /// lead to the wrong caller.
-    pub(crate) fn join(&self, who: OnCancel) -> Visit {
+    pub(crate) fn join(&self, who: OnCancel) -> bool {
         let mut now = self.snapshot();
         loop {
             let next = if now.is_leaderless() { now.led() } else { now.0 + who.one() };
@@ -97,8 +97,7 @@ impl State {
                 "shardflight: more than {COUNT_MAX} callers follow one flight"
             );
             match self.exchange(now, next) {
-                Ok(()) if now.is_leaderless() => return Visit::Lead,
-                Ok(()) => return Visit::Wait,
+                Ok(()) => return now.is_leaderless(),
                 Err(changed) => now = changed,
             }
         }

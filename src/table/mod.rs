@@ -27,10 +27,7 @@ use self::single::Single as Backend;
 use std::{borrow::Borrow, collections::BTreeMap, hash::Hash};
 
 use crate::{
-    flight::{
-        Flight, FlightId, reentry,
-        state::{OnCancel, Visit},
-    },
+    flight::{Flight, FlightId, reentry, state::OnCancel},
     sync::{Arc, Mutex, lock},
 };
 
@@ -208,10 +205,8 @@ where
                 Entered::Follow(flight, 0)
             }
             Slot::Shared { flight, .. } => match flight.join(who) {
-                Visit::Lead => Entered::TakeOver(Arc::clone(flight)),
-                Visit::Wait | Visit::Decline => {
-                    Entered::Follow(Arc::clone(flight), flight.generation())
-                }
+                true => Entered::TakeOver(Arc::clone(flight)),
+                false => Entered::Follow(Arc::clone(flight), flight.generation()),
             },
         }
     }
