@@ -80,26 +80,6 @@ fn g7_forget_races_abandoning() {
     });
 }
 
-/// G4: the last follower of a forgotten, leaderless flight leaves; its value cell and event go with
-/// it (loom reports what leaks).
-#[test]
-fn g4_a_forgotten_flight_that_everybody_leaves_is_freed() {
-    check(5, || {
-        let group = group();
-        let executions = Executions::new();
-        let leader = pending(group.run(&KEY, executions.stuck()));
-        let follower = pending(group.run(&KEY, executions.work()));
-        let forgetter = {
-            let group = group.clone();
-            thread::spawn(move || group.forget(&KEY))
-        };
-        drop(leader);
-        drop(follower);
-        forgetter.join().unwrap();
-        assert!(group.is_empty(), "G4");
-    });
-}
-
 /// `forget_unshared` never cuts off a follower: what it removed had none, and nobody can join what
 /// it removed.
 #[test]

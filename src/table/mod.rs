@@ -340,10 +340,30 @@ where
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::flight::Follower;
 
     #[test]
     fn a_slot_with_its_hash_takes_16_bytes() {
         assert_eq!(size_of::<Slot<String>>(), 16);
+    }
+
+    /// G4, which no caller can see here: `len` does not count what was forgotten.
+    #[test]
+    fn g04_a_forgotten_flight_that_everybody_left_is_kept_nowhere() {
+        let table: Table<u64, u64> = Table::new(2, 0);
+        let hash = KeyHash::new(1);
+        let Entered::Lead(id) = table.enter(hash, &1, OnCancel::TakeOver) else {
+            panic!("the key is free");
+        };
+        let Entered::Follow(flight, generation) = table.enter(hash, &1, OnCancel::TakeOver) else {
+            panic!("the key is in flight");
+        };
+        let follower = Follower::new(&table, hash, OnCancel::TakeOver, flight, generation);
+        table.abandon(hash, id, None);
+        assert!(table.forget(hash, &1));
+        assert_eq!(lock(&table.detached).len(), 1);
+        drop(follower);
+        assert!(lock(&table.detached).is_empty());
     }
 
     #[test]
