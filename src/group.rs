@@ -65,8 +65,8 @@ impl<K: Eq + Hash, V, S: BuildHasher> Core<K, V, S> {
 }
 
 impl<K: Eq + Hash, V> Group<K, V> {
-    /// A group with the default hasher, 64 shards (more on machines with more than 16 cores) and
-    /// room for no key yet.
+    /// A group with the default hasher, 64 shards (more on machines with more than 16 cores) and 4,096
+    /// cells. It takes 40 KiB.
     ///
     /// ```
     /// let group: shardflight::Group<String, u64> = shardflight::Group::new();
@@ -184,9 +184,9 @@ impl<K: Eq + Hash, V, S: BuildHasher> Group<K, V, S> {
         table.forget_unshared(hash, key)
     }
 
-    /// The number of keys in flight. O(shards): it visits them one after the other, so under
-    /// concurrent calls the sum may be one that never was at any instant. Forgotten flights do not
-    /// count.
+    /// The number of keys in flight. It visits shards and cells one after the other, which takes
+    /// time in proportion to their number (see [`GroupBuilder::capacity`]); under concurrent calls
+    /// the sum may be one that never was at any instant. Forgotten flights do not count.
     ///
     /// ```
     /// let group: shardflight::Group<String, usize> = shardflight::Group::new();
@@ -197,9 +197,10 @@ impl<K: Eq + Hash, V, S: BuildHasher> Group<K, V, S> {
         self.core.table.len()
     }
 
-    /// Whether no key is in flight. O(shards), with the reservation of [`len`](Self::len).
+    /// Whether no key is in flight, with the reservations of [`len`](Self::len). Visits shards and
+    /// cells until it finds a flight.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.core.table.is_empty()
     }
 }
 
@@ -382,8 +383,9 @@ impl<K: Eq + Hash, V, S: BuildHasher> GroupBuilder<K, V, S> {
         GroupBuilder { hasher, shards: self.shards, capacity: self.capacity, _group: PhantomData }
     }
 
-    /// How many independently locked parts the table has, rounded up to a power of two and to at
-    /// least 2. An empty one takes 128 bytes on x86-64.
+    /// How many independently locked parts the table has, for shared calls and for those that do not
+    /// find a place without a lock. Rounded up to a power of two and to at least 2. An empty one
+    /// takes 128 bytes on x86-64.
     ///
     /// # Panics
     ///
@@ -394,8 +396,13 @@ impl<K: Eq + Hash, V, S: BuildHasher> GroupBuilder<K, V, S> {
         self
     }
 
-    /// Makes room for this many keys *in flight at once*, and keeps it. By default shards grow as
-    /// needed, and give room back when a wave has passed. 0 is the default.
+    /// How many keys are expected to be *in flight at once*. 0 is the default.
+    ///
+    /// A group has four to eight cells of 8 bytes for each of them, at least 4,096 and at most 2^26,
+    /// and begins and ends calls that nobody joins in these. Calls that find too many others in their
+    /// cell, and shared ones, go to a map behind the shards' locks, which grows as needed and gives
+    /// room back when a wave of keys has passed. A capacity is a matter of speed alone: any number of
+    /// keys can be in flight, but the number of cells stays what it was made.
     pub fn capacity(mut self, keys: usize) -> Self {
         self.capacity = keys;
         self

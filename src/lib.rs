@@ -25,10 +25,10 @@
 //! Async callers use [`Group::run`], threads [`Group::run_blocking`], and they may meet on one key.
 //! [`Group::call`] has options and returns a full answer. No runtime is needed.
 //!
-//! There is no global lock on the path of a call: keys are spread over independently locked shards,
-//! and a lock is held for the few instructions of a look-up, never across the caller's work or an
-//! await. A call that
-//! nobody joins costs one insertion and one removal and allocates nothing but its key.
+//! A call that nobody joins takes no lock: it costs one compare-exchange to begin and one to end,
+//! and allocates nothing but its key. Calls that meet are spread over independently locked shards,
+//! and such a lock is held for the few instructions of a look-up, never across the caller's work or
+//! an await.
 //!
 //! # When not to use it
 //!

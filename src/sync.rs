@@ -3,17 +3,22 @@
 //! The only file beside the table's backends that knows loom exists.
 
 #[cfg(not(loom))]
+pub(crate) use self::cell::UnsafeCell;
+#[cfg(not(loom))]
 pub(crate) use std::sync::{
     Arc, Mutex, MutexGuard, OnceLock,
-    atomic::{AtomicU32, AtomicU64, Ordering},
+    atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering},
 };
 
 #[cfg(loom)]
 pub(crate) use self::model::OnceLock;
 #[cfg(loom)]
-pub(crate) use loom::sync::{
-    Arc, Mutex, MutexGuard,
-    atomic::{AtomicU32, AtomicU64, Ordering},
+pub(crate) use loom::{
+    cell::UnsafeCell,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering},
+    },
 };
 
 /// Locks a mutex whose critical sections run none of the user's code, so poison means nothing.
@@ -32,6 +37,29 @@ macro_rules! plain_thread_local {
     };
 }
 pub(crate) use plain_thread_local;
+
+#[cfg(not(loom))]
+mod cell {
+    //! `std`'s `UnsafeCell` with loom's face, which sees where each access begins and ends.
+
+    pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+    impl<T> UnsafeCell<T> {
+        pub(crate) const fn new(value: T) -> Self {
+            Self(std::cell::UnsafeCell::new(value))
+        }
+
+        #[inline(always)]
+        pub(crate) fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
+            f(self.0.get())
+        }
+
+        #[inline(always)]
+        pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+            f(self.0.get())
+        }
+    }
+}
 
 #[cfg(loom)]
 mod model {

@@ -8,21 +8,20 @@ use std::{
     future::Future,
     hash::{BuildHasher, Hash},
     panic::resume_unwind,
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll, ready},
 };
 
 use pin_project_lite::pin_project;
 
 use super::{
-    Follower, Lead, OnCancel, Waited,
+    Entry, Follower, Lead, OnCancel, Waited,
     work::{self, Work},
 };
 use crate::{
     error::CallError,
     group::Core,
     outcome::{Outcome, Role},
-    table::Entered,
 };
 
 /// What every call comes to.
@@ -72,7 +71,7 @@ pin_project! {
     #[project = StageProj]
     enum Stage<L, W> {
         Entering,
-        Leading { lead: L },
+        Leading { #[pin] lead: L },
         Following { #[pin] wait: W },
     }
 }
@@ -114,23 +113,26 @@ where
         let mut this = self.project();
         assert!(!*this.done, "the future of a call was polled after it returned");
         let answer = loop {
-            let lead = match this.stage.as_mut().project() {
+            match this.stage.as_mut().project() {
                 StageProj::Entering => {
+                    this.stage.set(Stage::Leading { lead: Lead::none() });
+                    let StageProj::Leading { mut lead } = this.stage.as_mut().project() else {
+                        unreachable!("just set")
+                    };
                     let (table, hash) = this.core.locate(*this.key);
-                    match table.enter(hash, *this.key, *this.on_cancel) {
-                        Entered::Lead(id) => Lead::new(table, hash, id),
-                        Entered::TakeOver(flight) => Lead::taken_over(table, hash, flight),
-                        Entered::Follow(flight, generation) => {
-                            let who = *this.on_cancel;
-                            let follower = Follower::new(table, hash, who, flight, generation);
+                    match lead.as_mut().enter(table, hash, *this.key, *this.on_cancel) {
+                        Entry::Lead => this.work.as_mut().start(lead.id()),
+                        Entry::Follow(follower) => {
                             this.stage.set(Stage::Following { wait: (this.wait)(follower) });
-                            continue;
                         }
-                        Entered::Reentrant => break Err(CallError::Reentrant),
+                        Entry::Reentrant => break Err(CallError::Reentrant),
                     }
                 }
                 StageProj::Following { wait } => match ready!(wait.poll(cx)) {
-                    Waited::Lead(lead) => lead,
+                    Waited::Lead(lead) => {
+                        this.work.as_mut().start(lead.id());
+                        this.stage.set(Stage::Leading { lead });
+                    }
                     Waited::Landed(Ok(value)) => {
                         break Ok(Outcome { value, role: Role::Joined });
                     }
@@ -141,19 +143,6 @@ where
                     let returned = ready!(this.work.as_mut().poll(cx));
                     *this.done = true;
                     break finish_leading(lead, returned);
-                }
-            };
-            // Work that is ready at once never has its lead stored.
-            let mut lead = lead;
-            this.work.as_mut().start(lead.id());
-            match this.work.as_mut().poll(cx) {
-                Poll::Ready(returned) => {
-                    *this.done = true;
-                    break finish_leading(&mut lead, returned);
-                }
-                Poll::Pending => {
-                    this.stage.set(Stage::Leading { lead });
-                    return Poll::Pending;
                 }
             }
         };
@@ -176,29 +165,24 @@ where
     Q: ?Sized + Eq + Hash + ToOwned<Owned = K>,
 {
     let (table, hash) = core.locate(key);
-    let mut lead = match table.enter(hash, key, on_cancel) {
-        Entered::Lead(id) => Lead::new(table, hash, id),
-        Entered::TakeOver(flight) => Lead::taken_over(table, hash, flight),
-        Entered::Follow(flight, generation) => {
-            let follower = Follower::new(table, hash, on_cancel, flight, generation);
-            match follower.wait_blocking() {
-                Waited::Lead(lead) => lead,
-                Waited::Landed(Ok(value)) => {
-                    return Ok(Outcome { value, role: Role::Joined });
-                }
-                Waited::Landed(Err(panicked)) => return Err(CallError::Panicked(panicked)),
-                Waited::Cancelled => return Err(CallError::Cancelled),
-            }
-        }
-        Entered::Reentrant => return Err(CallError::Reentrant),
-    };
+    let mut lead = pin!(Lead::none());
+    match lead.as_mut().enter(table, hash, key, on_cancel) {
+        Entry::Lead => {}
+        Entry::Follow(follower) => match follower.wait_blocking() {
+            Waited::Lead(taken_over) => lead.set(taken_over),
+            Waited::Landed(Ok(value)) => return Ok(Outcome { value, role: Role::Joined }),
+            Waited::Landed(Err(panicked)) => return Err(CallError::Panicked(panicked)),
+            Waited::Cancelled => return Err(CallError::Cancelled),
+        },
+        Entry::Reentrant => return Err(CallError::Reentrant),
+    }
     let returned = work::call(lead.id(), work);
-    finish_leading(&mut lead, returned)
+    finish_leading(lead, returned)
 }
 
 #[inline(always)]
 fn finish_leading<K: Eq + Hash, V: Clone>(
-    lead: &mut Lead<'_, K, V>,
+    lead: Pin<&mut Lead<'_, K, V>>,
     returned: Result<V, work::Payload>,
 ) -> Answer<V> {
     match returned {

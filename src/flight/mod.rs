@@ -3,10 +3,11 @@
 //!
 //! # Who holds what
 //!
-//! A flight begins *solo*: a slot in the table that holds nothing but its id, and a [`Lead`] in the
-//! leader's future or stack frame. The first follower replaces the slot's content by an
-//! `Arc<Flight>`; the leader does not notice. Everybody who waits holds that `Arc`, and the leader
-//! finds it when it comes back to the slot, under the slot's lock.
+//! A flight begins *solo*: a key and an id that the table can find, in a cell or in a slot of its map
+//! (see [`table`](crate::table)), and a [`Lead`] in the leader's future or stack frame. The first
+//! follower makes it a slot of the map with an `Arc<Flight>`; the leader does not notice. Everybody
+//! who waits holds that `Arc`, and the leader finds it when it comes back to the slot, under the
+//! slot's lock. Below, *slot* means either place.
 //!
 //! ```text
 //!             enter                enter
@@ -26,7 +27,8 @@
 //!
 //! *Locked* steps run under the lock of the key's shard, which no user code ever runs under but `Eq`
 //! and `ToOwned` of the key. The others are read-modify-writes of the flight's state word
-//! ([`state`]).
+//! ([`state`]). To begin a flight in an empty cell, and to end one there that nobody has looked at,
+//! takes no lock but one compare-exchange, which no locked step can come between.
 //!
 //! 1. **enter** (locked): no slot: insert a solo one and lead. Solo slot: make it shared and follow.
 //!    Shared and led: count up and follow. Shared and leaderless: take the lead at once.
@@ -112,7 +114,7 @@ mod work;
 pub(crate) use self::{
     fly::{Answer, Fly, fly_blocking},
     follower::{Follower, Waited, wait},
-    lead::Lead,
+    lead::{Entry, Lead},
 };
 
 use std::{

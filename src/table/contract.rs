@@ -1,8 +1,10 @@
-//! The contract of the map, with ordinary threads, against both backends: what the models assume of
-//! theirs holds for the one of production.
+//! The contract of the map and of the table above it, with ordinary threads, against both backends:
+//! what the models assume of theirs holds for the one of production.
 
 use std::{
     collections::HashSet,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    pin::pin,
     sync::{
         Barrier,
         atomic::{AtomicUsize, Ordering},
@@ -11,7 +13,7 @@ use std::{
 };
 
 use super::{
-    Entered, FlightId, KeyHash, Map, Slot, Table, Verdict, shards::Shards, single::Single,
+    Entered, FlightId, KeyHash, Map, Node, Shard, Slot, Table, shards::Shards, single::Single,
 };
 use crate::flight::state::OnCancel;
 
@@ -28,131 +30,101 @@ macro_rules! contracts {
 }
 
 contracts! {
-    a_vacant_key_is_inserted_once_and_found_again,
+    what_is_inserted_is_found_again,
     keys_with_one_hash_are_told_apart,
     removal_is_by_what_the_caller_asks_for,
-    a_look_keeps_or_removes,
-    what_runs_inside_a_step_excludes_every_other_of_its_shard,
-    a_panic_in_a_step_changes_nothing_and_unlocks,
+    a_lock_excludes_every_other_of_its_shard,
+    a_panic_under_a_lock_changes_nothing_and_unlocks,
     flights_of_many_threads_have_different_ids,
     the_steps_of_a_flight_leave_the_table_empty,
+    g1_few_cells_and_many_keys,
 }
+
+const HASH: KeyHash = KeyHash(1);
 
 fn insert<M: Map<String, u8>>(map: &M, hash: KeyHash, key: &str) -> FlightId {
-    map.enter(hash, key, |_| panic!("{key} was there"), |id| id)
+    let id = map.next_id();
+    lock(map, hash).insert(key.to_owned(), Slot::Solo { hash, id });
+    id
 }
 
-fn a_vacant_key_is_inserted_once_and_found_again<M: Map<String, u8>>() {
+fn lock<M: Map<String, u8>>(map: &M, hash: KeyHash) -> M::Shard<'_> {
+    map.lock(hash.leading(map.shards().trailing_zeros()))
+}
+
+fn len<M: Map<String, u8>>(map: &M) -> usize {
+    (0..map.shards()).map(|shard| map.lock(shard).len()).sum()
+}
+
+fn what_is_inserted_is_found_again<M: Map<String, u8>>() {
     let map = M::new(4, 0);
-    let hash = KeyHash::new(1);
-    let id = insert(&map, hash, "a");
-    assert_eq!(map.enter(hash, "a", |slot| slot.id(), |_| panic!("it is there")), id);
-    assert_eq!((map.len(), map.try_len()), (1, Some(1)));
+    assert!(lock(&map, HASH).get(HASH, |_, _| true).is_none());
+    let id = insert(&map, HASH, "a");
+    let mut shard = lock(&map, HASH);
+    assert_eq!(shard.get(HASH, |key, _| key == "a").unwrap().id(), id);
+    assert_eq!(shard.len(), 1);
 }
 
 fn keys_with_one_hash_are_told_apart<M: Map<String, u8>>() {
     let map = M::new(4, 0);
-    let hash = KeyHash::new(1);
-    let ids: Vec<_> = ["a", "b", "c"].iter().map(|key| insert(&map, hash, key)).collect();
+    let ids: Vec<_> = ["a", "b", "c"].iter().map(|key| insert(&map, HASH, key)).collect();
     for (key, id) in ["a", "b", "c"].iter().zip(ids) {
-        assert_eq!(map.enter(hash, *key, |slot| slot.id(), |_| panic!("it is there")), id);
+        assert_eq!(lock(&map, HASH).get(HASH, |k, _| k == key).unwrap().id(), id);
     }
-    assert_eq!(map.len(), 3);
+    assert_eq!(len(&map), 3);
 }
 
 fn removal_is_by_what_the_caller_asks_for<M: Map<String, u8>>() {
     let map = M::new(4, 0);
-    let hash = KeyHash::new(1);
-    let a = insert(&map, hash, "a");
-    let b = insert(&map, hash, "b");
-    let removed = map.remove(hash, |_, slot| slot.id() == b, |slot| slot.id());
-    assert!(matches!(removed, Some((key, _, id)) if key == "b" && id == b));
-    assert!(map.remove(hash, |_, slot| slot.id() == b, |_| ()).is_none());
-    assert!(map.remove(hash, |key, _| key == "a", |slot| assert_eq!(slot.id(), a)).is_some());
-    assert_eq!(map.len(), 0);
+    let a = insert(&map, HASH, "a");
+    let b = insert(&map, HASH, "b");
+    let removed = lock(&map, HASH).remove(HASH, |_, slot| slot.id() == b);
+    assert!(matches!(removed, Some((key, slot)) if key == "b" && slot.id() == b));
+    assert!(lock(&map, HASH).remove(HASH, |_, slot| slot.id() == b).is_none());
+    let removed = lock(&map, HASH).remove(HASH, |key, _| key == "a");
+    assert!(matches!(removed, Some((_, slot)) if slot.id() == a));
+    assert_eq!(len(&map), 0);
 }
 
-fn a_look_keeps_or_removes<M: Map<String, u8>>() {
+fn a_lock_excludes_every_other_of_its_shard<M: Map<String, u8> + Sync>() {
+    const ROUNDS: usize = 5_000;
     let map = M::new(4, 0);
-    let hash = KeyHash::new(1);
-    insert(&map, hash, "a");
-    let is_a = |key: &String, _: &Slot<u8>| key == "a";
-    assert!(matches!(map.look(hash, is_a, |_| Verdict::Keep(1)), Some((1, None))));
-    assert!(matches!(map.look(hash, is_a, |_| Verdict::Remove(2)), Some((2, Some(_)))));
-    assert!(map.look(hash, is_a, |_| Verdict::Keep(3)).is_none());
-}
-
-fn what_runs_inside_a_step_excludes_every_other_of_its_shard<M: Map<String, u8> + Sync>() {
-    const ROUNDS: usize = 2_000;
-    let map = M::new(4, 0);
-    let (inside, changes) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let exclusively = || {
-        assert_eq!(inside.fetch_add(1, Ordering::Relaxed), 0, "two steps at once");
-        thread::yield_now();
-        inside.fetch_sub(1, Ordering::Relaxed);
-    };
-    let hash = KeyHash::new(1);
+    let inside = AtomicUsize::new(0);
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
                 for _ in 0..ROUNDS {
-                    let inserted = map.enter(
-                        hash,
-                        "a",
-                        |_| {
-                            exclusively();
-                            false
-                        },
-                        |_| {
-                            exclusively();
-                            true
-                        },
-                    );
-                    let removed = map.remove(hash, |key, _| key == "a", |_| exclusively());
-                    changes.fetch_add(usize::from(inserted), Ordering::Relaxed);
-                    changes.fetch_sub(usize::from(removed.is_some()), Ordering::Relaxed);
-                    map.look(
-                        hash,
-                        |key, _| key == "a",
-                        |_| {
-                            exclusively();
-                            Verdict::Keep(())
-                        },
-                    );
+                    let shard = lock(&map, HASH);
+                    assert!(map.try_lock(HASH.leading(map.shards().trailing_zeros())).is_none());
+                    assert_eq!(inside.fetch_add(1, Ordering::Relaxed), 0, "two at once");
+                    thread::yield_now();
+                    inside.fetch_sub(1, Ordering::Relaxed);
+                    drop(shard);
                 }
             });
         }
     });
-    assert_eq!(changes.into_inner(), map.len());
 }
 
-fn a_panic_in_a_step_changes_nothing_and_unlocks<M: Map<String, u8>>() {
+fn a_panic_under_a_lock_changes_nothing_and_unlocks<M: Map<String, u8>>() {
     let map = M::new(4, 0);
-    let hash = KeyHash::new(1);
-    insert(&map, hash, "a");
-    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        map.look(hash, |_, _| std::panic::resume_unwind(Box::new("eq")), |_| Verdict::Remove(()))
+    insert(&map, HASH, "a");
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        lock(&map, HASH).remove(HASH, |_, _| resume_unwind(Box::new("eq")))
     }));
     assert!(panicked.is_err());
-    assert_eq!(map.len(), 1);
+    assert_eq!(len(&map), 1);
 }
 
 fn flights_of_many_threads_have_different_ids<M: Map<String, u8> + Sync>() {
     let map = M::new(4, 0);
     let ids = thread::scope(|scope| {
-        let threads: Vec<_> = (0..4_u64)
-            .map(|thread| {
-                let map = &map;
-                scope.spawn(move || -> Vec<_> {
-                    let hash = KeyHash::new(thread);
-                    (0..500).map(|i| insert(map, hash, &format!("{thread} {i}")).0).collect()
-                })
-            })
+        let threads: Vec<_> = (0..4)
+            .map(|_| scope.spawn(|| -> Vec<_> { (0..500).map(|_| map.next_id().0).collect() }))
             .collect();
         threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
     });
     assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ids.len());
-    assert_eq!(map.len(), 2_000);
 }
 
 /// Leaders and followers of one key from four threads, with every way for a flight to end.
@@ -163,14 +135,14 @@ where
     const ROUNDS: usize = 1_000;
     let table: Table<String, u8, M> = Table::new(4, 0);
     let barrier = Barrier::new(4);
-    let hash = KeyHash::new(1);
     thread::scope(|scope| {
         for thread in 0..4 {
             let (table, barrier) = (&table, &barrier);
             scope.spawn(move || {
                 for round in 0..ROUNDS {
                     barrier.wait();
-                    let (id, own) = match table.enter(hash, "a", OnCancel::Fail) {
+                    let mut node = pin!(Node::new());
+                    let (id, own) = match table.enter(HASH, "a", OnCancel::Fail, node.as_mut()) {
                         Entered::Lead(id) => (id, None),
                         Entered::TakeOver(flight) => (flight.id(), Some(flight)),
                         // Told, one way or the other: the counts of those who stay do not matter.
@@ -178,11 +150,11 @@ where
                         Entered::Reentrant => unreachable!("nothing runs inside a flight"),
                     };
                     match (round + thread) % 3 {
-                        0 => drop(table.close(hash, id, own)),
-                        1 => table.abandon(hash, id, own),
+                        0 => drop(table.close(HASH, id, node, own)),
+                        1 => table.abandon(HASH, id, node, own),
                         _ => {
-                            table.forget(hash, "a");
-                            drop(table.close(hash, id, own));
+                            table.forget(HASH, "a");
+                            drop(table.close(HASH, id, node, own));
                         }
                     }
                 }
@@ -191,4 +163,75 @@ where
     });
     assert_eq!(table.len(), 0);
     assert!(table.detached.lock().unwrap().is_empty());
+    assert_eq!(table.cells.crowded(), 0);
+}
+
+/// Two cells for the keys of four threads, each of which holds up to eight flights at once: claims,
+/// chains, and moves to the map and back, with joins and abandonments in between.
+fn g1_few_cells_and_many_keys<M: Map<String, u8> + Sync>()
+where
+    Table<String, u8, M>: Sync,
+{
+    const ROUNDS: u32 = 10_000;
+    let flights = Flights { table: Table::with_cells(2, 1, 0), leaders: Default::default() };
+    thread::scope(|scope| {
+        for thread in 1..=4 {
+            let flights = &flights;
+            scope.spawn(move || {
+                let mut random = Xorshift(thread);
+                for _ in 0..ROUNDS {
+                    let depth = random.below(8);
+                    flights.nest(depth, &mut random);
+                }
+            });
+        }
+    });
+    assert_eq!(flights.table.len(), 0, "G4");
+    assert_eq!(flights.table.cells.crowded(), 0, "G4: a cell counts what is no longer there");
+}
+
+const KEYS: usize = 24;
+
+struct Flights<M> {
+    table: Table<String, u8, M>,
+    leaders: [AtomicUsize; KEYS],
+}
+
+impl<M: Map<String, u8>> Flights<M> {
+    /// Leads a flight of a random key, if nobody does, around `depth` others.
+    fn nest(&self, depth: u32, random: &mut Xorshift) {
+        let number = random.below(KEYS as u32);
+        let (key, hash) = (number.to_string(), KeyHash(number.wrapping_mul(0x9e37_79b9)));
+        let leaders = &self.leaders[number as usize];
+        let mut node = pin!(Node::new());
+        match self.table.enter(hash, key.as_str(), OnCancel::Fail, node.as_mut()) {
+            Entered::Lead(id) => {
+                assert_eq!(leaders.fetch_add(1, Ordering::Relaxed), 0, "G1: two leaders of {key}");
+                if depth > 0 {
+                    self.nest(depth - 1, random);
+                }
+                assert!(self.table.contains(hash, key.as_str()));
+                leaders.fetch_sub(1, Ordering::Relaxed);
+                match random.below(3) {
+                    0 => self.table.abandon(hash, id, node, None),
+                    _ => drop(self.table.close(hash, id, node, None)),
+                }
+            }
+            Entered::Follow(..) => {}
+            Entered::TakeOver(_) => unreachable!("nobody here is able to"),
+            Entered::Reentrant => unreachable!("nothing runs inside a flight"),
+        }
+    }
+}
+
+/// Marsaglia, "Xorshift RNGs", 2003.
+struct Xorshift(u32);
+
+impl Xorshift {
+    fn below(&mut self, limit: u32) -> u32 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 17;
+        self.0 ^= self.0 << 5;
+        self.0 % limit
+    }
 }

@@ -1,19 +1,28 @@
 //! From keys to flights: all concurrent state that a group has, as whole atomic steps.
 //!
-//! Nothing outside this module knows that a map exists, and no lock is ever held when a step
-//! returns. The steps are those of the [protocol](crate::flight); each *locked* one is one call of
-//! the map below, which is one of two backends with the same face:
+//! Nothing outside this module knows that there are cells and a map, and no lock is ever held when a
+//! step returns. The steps are those of the [protocol](crate::flight). There are two places for a
+//! flight:
 //!
-//! - [`shards`]: dashmap, whose shards are locked one at a time;
-//! - [`single`]: one mutex and a list, which loom can see into. Under `--cfg loom` it replaces the
-//!   other, because loom would take what happens inside dashmap for a single instant and pass a
-//!   model with a real race.
+//! - [`cells`], for those that nobody joins: one atomic word for each cell, which points into the
+//!   leader's own future. To begin and to end a flight there takes no lock.
+//! - the map, for all others, behind the locks of its shards. A lock covers its shard of the map and
+//!   the cells that belong to it, so that a flight can move from one to the other.
 //!
-//! What runs under a shard's lock: `Eq` and `ToOwned` of the key, and code of this crate that
-//! waits for nothing but, when a shared flight is forgotten, the mutex of the detached ones. Keys, values and work are moved out and dropped after it.
+//! The map is one of two backends with the same face: [`shards`], which is dashmap, and [`single`],
+//! one mutex and a list, which loom can see into. Under `--cfg loom` the latter replaces the former,
+//! because loom would take what happens inside dashmap for a single instant and pass a model with a
+//! real race. The cells are the same code in both.
+//!
+//! What runs under a lock: `Eq` and `ToOwned` of the key, and code of this crate that waits for
+//! nothing but, when a shared flight is forgotten, the mutex of the detached ones. Keys, values and
+//! work are moved out and dropped after it.
 
+mod cells;
 #[cfg(all(test, not(loom)))]
 mod contract;
+mod hash;
+mod map;
 #[cfg(not(loom))]
 mod shards;
 #[cfg(any(loom, test))]
@@ -24,118 +33,17 @@ use self::shards::Shards as Backend;
 #[cfg(loom)]
 use self::single::Single as Backend;
 
-use std::{borrow::Borrow, collections::BTreeMap, hash::Hash};
+use std::{borrow::Borrow, collections::BTreeMap, hash::Hash, marker::PhantomData, pin::Pin};
 
+pub(crate) use self::{cells::Node, hash::KeyHash};
+use self::{
+    cells::{Cells, Look, Moved, Place},
+    map::{Map, Shard, Slot},
+};
 use crate::{
     flight::{Flight, FlightId, reentry, state::OnCancel},
     sync::{Arc, Mutex, lock},
 };
-
-/// The part of a key's hash that the table uses, computed once and outside every lock.
-///
-/// 32 bits, so that a slot with its hash fits into 16 bytes: a map that grows must not call the
-/// user's `Hash` under its lock. They serve 2^19 keys in each of 64 shards before bits are used
-/// twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct KeyHash(u32);
-
-impl KeyHash {
-    pub(crate) fn new(hash: u64) -> Self {
-        // One multiplication (Knuth, "The Art of Computer Programming" 3, 6.4) spreads what a weak
-        // hasher leaves in the low bits, as one that returns an integer key itself does.
-        Self((hash.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32)
-    }
-
-    /// Spread over 64 bits, as hash tables take it: they choose by the lowest and by the highest.
-    #[cfg(not(loom))]
-    fn wide(self) -> u64 {
-        u64::from(self.0) << 32 | u64::from(self.0)
-    }
-}
-
-/// The table's entry for a key in flight.
-pub(crate) enum Slot<V> {
-    /// Nobody has joined: no `Flight` exists.
-    Solo {
-        hash: KeyHash,
-        id: FlightId,
-    },
-    Shared {
-        hash: KeyHash,
-        flight: Arc<Flight<V>>,
-    },
-}
-
-impl<V> Slot<V> {
-    fn hash(&self) -> KeyHash {
-        match self {
-            Self::Solo { hash, .. } | Self::Shared { hash, .. } => *hash,
-        }
-    }
-
-    fn id(&self) -> FlightId {
-        match self {
-            Self::Solo { id, .. } => *id,
-            Self::Shared { flight, .. } => flight.id(),
-        }
-    }
-
-    fn followers(&self) -> usize {
-        match self {
-            Self::Solo { .. } => 0,
-            Self::Shared { flight, .. } => flight.snapshot().followers(),
-        }
-    }
-}
-
-/// What a locked look at a slot decided about it.
-pub(crate) enum Verdict<R> {
-    Keep(R),
-    Remove(R),
-}
-
-/// What a look was decided upon, and what it removed.
-pub(crate) type Looked<K, V, R> = (R, Option<(K, Slot<V>)>);
-
-/// What the two backends have in common. Each call is one critical section of the key's shard.
-pub(crate) trait Map<K, V> {
-    /// `shards` is a power of two, at least 2; `capacity` is over all of them.
-    fn new(shards: usize, capacity: usize) -> Self;
-
-    /// Changes the slot of `key`, or puts a solo one there for a new flight.
-    fn enter<Q, R>(
-        &self,
-        hash: KeyHash,
-        key: &Q,
-        occupied: impl FnOnce(&mut Slot<V>) -> R,
-        vacant: impl FnOnce(FlightId) -> R,
-    ) -> R
-    where
-        K: Borrow<Q>,
-        Q: ?Sized + Eq + ToOwned<Owned = K>;
-
-    /// Removes a slot and looks at it before anybody else can do anything in this shard.
-    fn remove<R>(
-        &self,
-        hash: KeyHash,
-        is_it: impl FnMut(&K, &Slot<V>) -> bool,
-        removed: impl FnOnce(&Slot<V>) -> R,
-    ) -> Option<(K, Slot<V>, R)>;
-
-    /// Looks at a slot and keeps or removes it.
-    fn look<R>(
-        &self,
-        hash: KeyHash,
-        is_it: impl FnMut(&K, &Slot<V>) -> bool,
-        decide: impl FnOnce(&Slot<V>) -> Verdict<R>,
-    ) -> Option<Looked<K, V, R>>;
-
-    /// The number of slots, one shard after the other.
-    fn len(&self) -> usize;
-
-    /// The same, or `None` if that would mean to wait for a lock.
-    fn try_len(&self) -> Option<usize>;
-}
 
 /// What a caller found.
 pub(crate) enum Entered<V> {
@@ -159,13 +67,33 @@ pub(crate) struct Closed<K, V> {
     key: Option<K>,
 }
 
+/// Cells of a group that asks for no capacity.
+#[cfg(not(loom))]
+const CELLS: usize = 4096;
+/// As few as can be, so that keys of a model meet in one, if it asks for as few shards.
+#[cfg(loom)]
+const CELLS: usize = 2;
+
+/// 512 MiB of them.
+const CELLS_MAX: usize = 1 << 26;
+
+/// Of the capacity, one in so many has room in the map from the beginning. It grows as needed.
+const MAP_SHARE: usize = 4;
+
 pub(crate) struct Table<K, V, M = Backend<K, V>> {
+    cells: Cells<K>,
     map: M,
     /// Shared flights that were forgotten, until they end. A first leader does not know its
     /// followers, and looks for them here when its slot is gone. Locked inside a shard's lock or
     /// alone, and only by `forget` and by what was forgotten.
     detached: Mutex<BTreeMap<FlightId, Arc<Flight<V>>>>,
-    _key: std::marker::PhantomData<K>,
+    _key: PhantomData<K>,
+}
+
+/// A critical section: a shard, and one of its cells. Dropped in this order.
+struct Locked<'t, K, S> {
+    cell: Look<'t, K>,
+    shard: S,
 }
 
 impl<K, V, M> Table<K, V, M>
@@ -174,25 +102,120 @@ where
     M: Map<K, V>,
 {
     pub(crate) fn new(shards: usize, capacity: usize) -> Self {
+        Self::with_cells(shards, cell_bits(shards, capacity), capacity)
+    }
+
+    /// `shards` is a power of two, and there are 2 to the power of `cell_bits` cells, no fewer.
+    fn with_cells(shards: usize, cell_bits: u32, capacity: usize) -> Self {
         Self {
-            map: M::new(shards, capacity),
+            cells: Cells::new(cell_bits),
+            // What is joined, and what meets too many others in one cell: a part of all.
+            map: M::new(shards, capacity / MAP_SHARE),
             detached: Mutex::new(BTreeMap::new()),
-            _key: std::marker::PhantomData,
+            _key: PhantomData,
         }
     }
 
-    /// Step 1.
+    fn shard_bits(&self) -> u32 {
+        self.map.shards().trailing_zeros()
+    }
+
+    fn lock(&self, hash: KeyHash) -> Locked<'_, K, M::Shard<'_>> {
+        let shard = self.map.lock(hash.leading(self.shard_bits()));
+        // SAFETY: the lock of the hash's shard is taken, and released after the look is dropped.
+        #[allow(unsafe_code, reason = "the only place that looks at cells")]
+        let cell = unsafe { self.cells.look(hash) };
+        Locked { cell, shard }
+    }
+
+    /// Step 1. If the caller leads, the node may be in the table until `close` or `abandon`.
     #[inline(always)]
-    pub(crate) fn enter<Q>(&self, hash: KeyHash, key: &Q, who: OnCancel) -> Entered<V>
+    pub(crate) fn enter<Q>(
+        &self,
+        hash: KeyHash,
+        key: &Q,
+        who: OnCancel,
+        mut node: Pin<&mut Node<K>>,
+    ) -> Entered<V>
     where
         K: Borrow<Q>,
         Q: ?Sized + Eq + ToOwned<Owned = K>,
     {
-        self.map.enter(hash, key, |slot| Self::join(hash, slot, who), Entered::Lead)
+        // A caller that finds somebody there makes no copy of its key.
+        if self.cells.is_empty(hash) {
+            let id = self.map.next_id();
+            node.as_mut().fill(key.to_owned(), id, hash);
+            if self.cells.claim(hash, node.as_mut()) {
+                return Entered::Lead(id);
+            }
+        }
+        self.enter_locked(hash, key, who, node)
     }
 
     #[cold]
     #[inline(never)]
+    fn enter_locked<Q>(
+        &self,
+        hash: KeyHash,
+        key: &Q,
+        who: OnCancel,
+        mut node: Pin<&mut Node<K>>,
+    ) -> Entered<V>
+    where
+        K: Borrow<Q>,
+        Q: ?Sized + Eq + ToOwned<Owned = K>,
+    {
+        loop {
+            // Of a claim that failed. Taken before the lock, to be dropped after it.
+            let spare = node.as_mut().take_key();
+            let mut locked = self.lock(hash);
+            if let Some(found) = locked.cell.find(hash, |k| k.borrow() == key) {
+                return Self::share(&mut locked, found.id, who);
+            }
+            if locked.cell.is_crowded()
+                && let Some(slot) = locked.shard.get(hash, |k, _| k.borrow() == key)
+            {
+                return Self::join(hash, slot, who);
+            }
+            // Under the lock, so that a caller that joins makes no copy. If it panics, nothing has
+            // changed.
+            let (key, id) = (spare.unwrap_or_else(|| key.to_owned()), self.map.next_id());
+            match locked.cell.place() {
+                Place::Chain => {
+                    node.as_mut().fill(key, id, hash);
+                    locked.cell.push(hash, node);
+                    return Entered::Lead(id);
+                }
+                Place::Map => {
+                    locked.move_to_map(|id, hash| Slot::Solo { hash, id });
+                    locked.cell.add();
+                    locked.shard.insert(key, Slot::Solo { hash, id });
+                    return Entered::Lead(id);
+                }
+                Place::Empty => {
+                    node.as_mut().fill(key, id, hash);
+                    if self.cells.claim(hash, node.as_mut()) {
+                        return Entered::Lead(id);
+                    }
+                }
+            }
+            // Somebody else has claimed the empty cell meanwhile, and needed no lock for it.
+        }
+    }
+
+    /// The first to join a flight in a cell: it moves to the map, where there is room for more.
+    fn share(locked: &mut Locked<'_, K, M::Shard<'_>>, id: FlightId, who: OnCancel) -> Entered<V> {
+        if reentry::is_within(id) {
+            return Entered::Reentrant;
+        }
+        let flight = Arc::new(Flight::new(id, who));
+        locked.move_to_map(|each, hash| match each == id {
+            true => Slot::Shared { hash, flight: Arc::clone(&flight) },
+            false => Slot::Solo { hash, id: each },
+        });
+        Entered::Follow(flight, 0)
+    }
+
     fn join(hash: KeyHash, slot: &mut Slot<V>, who: OnCancel) -> Entered<V> {
         let id = slot.id();
         if reentry::is_within(id) {
@@ -219,11 +242,38 @@ where
         &self,
         hash: KeyHash,
         id: FlightId,
+        mut node: Pin<&mut Node<K>>,
         own: Option<Arc<Flight<V>>>,
     ) -> Option<Closed<K, V>> {
-        match self.map.remove(hash, |_, slot| slot.id() == id, Slot::followers) {
-            Some((_, Slot::Solo { .. }, _)) => None,
-            Some((key, Slot::Shared { flight, .. }, followers)) => {
+        if node.is_claimed() && self.cells.release(hash, node.as_mut()) {
+            // Nobody has looked at it, so nobody has joined. The key is dropped here.
+            node.take_key();
+            return None;
+        }
+        self.close_locked(hash, id, node, own)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn close_locked(
+        &self,
+        hash: KeyHash,
+        id: FlightId,
+        node: Pin<&mut Node<K>>,
+        own: Option<Arc<Flight<V>>>,
+    ) -> Option<Closed<K, V>> {
+        let mut locked = self.lock(hash);
+        if let Some(key) = locked.release(node) {
+            drop(locked);
+            drop(key);
+            return None;
+        }
+        let removed = locked.remove(hash, id);
+        let followers = removed.as_ref().map_or(0, |(_, slot)| slot.followers());
+        drop(locked);
+        match removed {
+            Some((_, Slot::Solo { .. })) => None,
+            Some((key, Slot::Shared { flight, .. })) => {
                 (followers > 0).then_some(Closed { flight, followers, key: Some(key) })
             }
             None => self.close_detached(id, own).filter(|closed| closed.followers > 0),
@@ -231,7 +281,6 @@ where
     }
 
     /// The flight was forgotten: nobody has been able to join since, so its count is final, too.
-    #[cold]
     fn close_detached(&self, id: FlightId, own: Option<Arc<Flight<V>>>) -> Option<Closed<K, V>> {
         let detached = lock(&self.detached).remove(&id);
         let flight = own.or(detached)?;
@@ -241,27 +290,53 @@ where
 
     /// Step 3. The work has been dropped.
     #[cold]
-    pub(crate) fn abandon(&self, hash: KeyHash, id: FlightId, own: Option<Arc<Flight<V>>>) {
-        let looked = self.map.look(
-            hash,
-            |_, slot| slot.id() == id,
-            |slot| match slot {
-                Slot::Solo { .. } => Verdict::Remove(None),
-                Slot::Shared { flight, .. } => {
-                    let left = flight.abandon();
-                    let woken = Some((Arc::clone(flight), left));
-                    if left.is_dead() { Verdict::Remove(woken) } else { Verdict::Keep(woken) }
-                }
-            },
-        );
-        let (woken, _removed) = looked.unwrap_or_else(|| {
-            let woken = self.close_detached(id, own).map(|Closed { flight, .. }| {
+    pub(crate) fn abandon(
+        &self,
+        hash: KeyHash,
+        id: FlightId,
+        mut node: Pin<&mut Node<K>>,
+        own: Option<Arc<Flight<V>>>,
+    ) {
+        if node.is_claimed() && self.cells.release(hash, node.as_mut()) {
+            node.take_key();
+            return;
+        }
+        let mut locked = self.lock(hash);
+        if let Some(key) = locked.release(node) {
+            drop(locked);
+            drop(key);
+            return;
+        }
+        let mut removed = None;
+        let abandoned = match locked.shard.get(hash, |_, slot| slot.id() == id) {
+            Some(Slot::Solo { .. }) => {
+                removed = locked.remove(hash, id);
+                None
+            }
+            Some(Slot::Shared { flight, .. }) => {
+                let flight = Arc::clone(flight);
                 let left = flight.abandon();
-                (flight, left)
-            });
-            (woken, None)
-        });
-        if let Some((flight, left)) = woken {
+                if left.is_dead() {
+                    removed = locked.remove(hash, id);
+                }
+                Some((flight, left))
+            }
+            None => {
+                drop(locked);
+                self.abandon_detached(id, own);
+                return;
+            }
+        };
+        drop(locked);
+        if let Some((flight, left)) = abandoned {
+            flight.wake_successors(left);
+        }
+        drop(removed);
+    }
+
+    fn abandon_detached(&self, id: FlightId, own: Option<Arc<Flight<V>>>) {
+        if let Some(Closed { flight, .. }) = self.close_detached(id, own) {
+            let left = flight.abandon();
             flight.wake_successors(left);
         }
     }
@@ -271,16 +346,15 @@ where
     #[cold]
     pub(crate) fn bury(&self, hash: KeyHash, flight: &Arc<Flight<V>>) {
         let id = flight.id();
-        let looked = self.map.look(
-            hash,
-            |_, slot| slot.id() == id,
-            |_| {
-                if flight.snapshot().is_dead() { Verdict::Remove(()) } else { Verdict::Keep(()) }
-            },
-        );
-        if looked.is_none() {
+        let mut locked = self.lock(hash);
+        if locked.shard.get(hash, |_, slot| slot.id() == id).is_none() {
+            drop(locked);
             // Detached flights get no newcomers: dead they stay.
             drop(self.close_detached(id, None));
+        } else if flight.snapshot().is_dead() {
+            let removed = locked.remove(hash, id);
+            drop(locked);
+            drop(removed);
         }
     }
 
@@ -290,34 +364,46 @@ where
         K: Borrow<Q>,
         Q: ?Sized + Eq,
     {
-        let removed = self.map.remove(
-            hash,
-            |k, _| k.borrow() == key,
-            |slot| {
-                if let Slot::Shared { flight, .. } = slot {
-                    // In the same critical section: the leader finds it in one place or the other.
-                    lock(&self.detached).insert(flight.id(), Arc::clone(flight));
-                }
-            },
-        );
-        removed.is_some()
+        self.cut_loose(hash, key, |_| true)
     }
 
-    /// Step 6 for a flight without followers, which nothing needs to reach afterwards.
+    /// Step 6 for a flight without followers.
     pub(crate) fn forget_unshared<Q>(&self, hash: KeyHash, key: &Q) -> bool
     where
         K: Borrow<Q>,
         Q: ?Sized + Eq,
     {
-        let looked = self.map.look(
-            hash,
-            |k, _| k.borrow() == key,
-            |slot| match slot.followers() {
-                0 => Verdict::Remove(()),
-                _ => Verdict::Keep(()),
-            },
-        );
-        looked.is_some_and(|((), removed)| removed.is_some())
+        self.cut_loose(hash, key, |slot| slot.followers() == 0)
+    }
+
+    fn cut_loose<Q>(&self, hash: KeyHash, key: &Q, if_: impl FnOnce(&Slot<V>) -> bool) -> bool
+    where
+        K: Borrow<Q>,
+        Q: ?Sized + Eq,
+    {
+        if self.cells.is_empty(hash) {
+            return false;
+        }
+        let mut locked = self.lock(hash);
+        if let Some(found) = locked.cell.find(hash, |k| k.borrow() == key) {
+            let removed = locked.cell.remove(&found);
+            drop(locked);
+            drop(removed);
+            return true;
+        }
+        let Some(slot) = locked.shard.get(hash, |k, _| k.borrow() == key) else { return false };
+        if !if_(slot) {
+            return false;
+        }
+        let id = slot.id();
+        if let Slot::Shared { flight, .. } = slot {
+            // In the same critical section: the leader finds it in one place or the other.
+            lock(&self.detached).insert(id, Arc::clone(flight));
+        }
+        let removed = locked.remove(hash, id);
+        drop(locked);
+        drop(removed);
+        true
     }
 
     pub(crate) fn contains<Q>(&self, hash: KeyHash, key: &Q) -> bool
@@ -325,53 +411,96 @@ where
         K: Borrow<Q>,
         Q: ?Sized + Eq,
     {
-        self.map.look(hash, |k, _| k.borrow() == key, |_| Verdict::Keep(())).is_some()
+        if self.cells.is_empty(hash) {
+            return false;
+        }
+        let mut locked = self.lock(hash);
+        locked.cell.find(hash, |k| k.borrow() == key).is_some()
+            || locked.shard.get(hash, |k, _| k.borrow() == key).is_some()
     }
 
+    /// One shard after the other. Flights move between a cell and the map only under the lock, so
+    /// none is counted twice or missed for moving.
     pub(crate) fn len(&self) -> usize {
-        self.map.len()
+        (0..self.map.shards()).map(|i| self.count(i, &self.map.lock(i))).sum()
     }
 
-    pub(crate) fn try_len(&self) -> Option<usize> {
-        self.map.try_len()
+    pub(crate) fn is_empty(&self) -> bool {
+        (0..self.map.shards()).all(|i| self.count(i, &self.map.lock(i)) == 0)
     }
+
+    /// `None` if that would mean to wait for a lock.
+    pub(crate) fn try_len(&self) -> Option<usize> {
+        (0..self.map.shards()).map(|i| Some(self.count(i, &self.map.try_lock(i)?))).sum()
+    }
+
+    fn count(&self, i: usize, shard: &M::Shard<'_>) -> usize {
+        // SAFETY: the shard is locked.
+        #[allow(unsafe_code, reason = "looks into cells")]
+        let in_cells = unsafe { self.cells.count(i, self.shard_bits()) };
+        shard.len() + in_cells
+    }
+}
+
+impl<K, S> Locked<'_, K, S> {
+    /// Ends the flight of this node, if it began in a cell and still is there.
+    fn release(&mut self, node: Pin<&mut Node<K>>) -> Option<K> {
+        if node.is_claimed() { self.cell.release(node) } else { None }
+    }
+
+    /// Moves all flights in the cell to the map.
+    fn move_to_map<V>(&mut self, slot: impl Fn(FlightId, KeyHash) -> Slot<V>)
+    where
+        S: Shard<K, V>,
+    {
+        while let Some(Moved { key, id, hash }) = self.cell.pop() {
+            self.shard.insert(key, slot(id, hash));
+        }
+    }
+
+    /// Takes a flight out of the map.
+    fn remove<V>(&mut self, hash: KeyHash, id: FlightId) -> Option<(K, Slot<V>)>
+    where
+        S: Shard<K, V>,
+    {
+        let removed = self.shard.remove(hash, |_, slot| slot.id() == id)?;
+        self.cell.sub();
+        Some(removed)
+    }
+}
+
+/// How many cells, as a power of two: four for each key at least, so that a key seldom finds another
+/// in its cell.
+fn cell_bits(shards: usize, capacity: usize) -> u32 {
+    let wanted = capacity.saturating_mul(4).clamp(CELLS, CELLS_MAX).max(shards);
+    wanted.next_power_of_two().trailing_zeros()
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use std::pin::pin;
+
     use super::*;
     use crate::flight::Follower;
-
-    #[test]
-    fn a_slot_with_its_hash_takes_16_bytes() {
-        assert_eq!(size_of::<Slot<String>>(), 16);
-    }
 
     /// G4, which no caller can see here: `len` does not count what was forgotten.
     #[test]
     fn g04_a_forgotten_flight_that_everybody_left_is_kept_nowhere() {
         let table: Table<u64, u64> = Table::new(2, 0);
         let hash = KeyHash::new(1);
-        let Entered::Lead(id) = table.enter(hash, &1, OnCancel::TakeOver) else {
+        let who = OnCancel::TakeOver;
+        let (mut node, no_node) = (pin!(Node::new()), pin!(Node::new()));
+        let Entered::Lead(id) = table.enter(hash, &1, who, node.as_mut()) else {
             panic!("the key is free");
         };
-        let Entered::Follow(flight, generation) = table.enter(hash, &1, OnCancel::TakeOver) else {
+        let Entered::Follow(flight, generation) = table.enter(hash, &1, who, no_node) else {
             panic!("the key is in flight");
         };
-        let follower = Follower::new(&table, hash, OnCancel::TakeOver, flight, generation);
-        table.abandon(hash, id, None);
+        let follower = Follower::new(&table, hash, who, flight, generation);
+        table.abandon(hash, id, node, None);
         assert!(table.forget(hash, &1));
         assert_eq!(lock(&table.detached).len(), 1);
         drop(follower);
         assert!(lock(&table.detached).is_empty());
-    }
-
-    #[test]
-    fn weak_hashes_spread_over_shards_and_buckets() {
-        let mut shards = std::collections::HashSet::new();
-        for weak in 0..64_u64 {
-            shards.insert(KeyHash::new(weak).wide() << 7 >> 58);
-        }
-        assert!(shards.len() > 32, "64 neighbouring integers share {} shards", shards.len());
     }
 }

@@ -1,18 +1,19 @@
 //! The map of production: dashmap's shards, entered with a hash that is already known.
 //!
-//! dashmap's own methods hash the key at each call and hand out guards; its raw interface gives
-//! each shard's lock and table, so one hash serves a whole flight and no guard leaves this file.
+//! dashmap's own methods hash the key at each call and hand out guards of entries; its raw interface
+//! gives each shard's lock and table, so that one hash serves a whole flight and one critical section
+//! covers a cell and its part of the map.
 
 use std::{
-    borrow::Borrow,
     cell::Cell,
     hash::{BuildHasherDefault, DefaultHasher, Hash},
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use dashmap::{DashMap, SharedValue};
+use dashmap::{DashMap, RwLockWriteGuard, SharedValue};
+use hashbrown::raw::RawTable;
 
-use super::{FlightId, KeyHash, Looked, Map, Slot, Verdict};
+use super::{FlightId, KeyHash, Map, Shard, Slot};
 
 /// dashmap is never asked to hash.
 type NoHasher = BuildHasherDefault<DefaultHasher>;
@@ -23,34 +24,20 @@ pub(crate) struct Shards<K, V> {
     keep: usize,
 }
 
+pub(crate) struct Locked<'a, K, V> {
+    table: RwLockWriteGuard<'a, RawTable<(K, SharedValue<Slot<V>>)>>,
+    keep: usize,
+}
+
 /// Buckets a shard keeps whatever happens: too few to be worth giving back.
 const KEEP: usize = 64;
 
-impl<K: Eq + Hash, V> Shards<K, V> {
-    fn index(&self, hash: KeyHash) -> usize {
-        self.map.determine_shard(hash.wide() as usize)
-    }
-}
-
-/// What a shard's lock guards. A macro because the type of the table has no public name.
-macro_rules! locked {
-    ($self:ident, $hash:ident) => {
-        $self.map.shards()[$self.index($hash)].write()
-    };
-}
-
-/// Gives room back after a wave of keys has passed: in steps of a factor 8, so that the cost of
-/// moving is spread over the removals before it.
-macro_rules! shrink {
-    ($self:ident, $table:ident) => {
-        if $table.buckets() > $self.keep && $table.len() < $table.buckets() / 8 {
-            let room = ($self.keep / 2).max($table.len() * 2);
-            $table.shrink_to(room, |(_, slot)| slot.get().hash().wide());
-        }
-    };
-}
-
 impl<K: Eq + Hash, V> Map<K, V> for Shards<K, V> {
+    type Shard<'a>
+        = Locked<'a, K, V>
+    where
+        Self: 'a;
+
     fn new(shards: usize, capacity: usize) -> Self {
         Self {
             map: DashMap::with_capacity_and_hasher_and_shard_amount(
@@ -63,90 +50,75 @@ impl<K: Eq + Hash, V> Map<K, V> for Shards<K, V> {
         }
     }
 
-    #[inline(always)]
-    fn enter<Q, R>(
-        &self,
-        hash: KeyHash,
-        key: &Q,
-        occupied: impl FnOnce(&mut Slot<V>) -> R,
-        vacant: impl FnOnce(FlightId) -> R,
-    ) -> R
-    where
-        K: Borrow<Q>,
-        Q: ?Sized + Eq + ToOwned<Owned = K>,
-    {
-        let mut table = locked!(self, hash);
-        if let Some((_, slot)) = table.get_mut(hash.wide(), |(k, _)| k.borrow() == key) {
-            return occupied(slot.get_mut());
-        }
-        // Under the lock, so that a caller that joins makes no copy of its key. If it panics,
-        // nothing has been inserted.
-        let key = key.to_owned();
-        let id = next_id();
-        let slot = SharedValue::new(Slot::Solo { hash, id });
-        table.insert(hash.wide(), (key, slot), |(_, slot)| slot.get().hash().wide());
-        vacant(id)
+    fn shards(&self) -> usize {
+        self.map.shards().len()
     }
 
     #[inline(always)]
-    fn remove<R>(
-        &self,
-        hash: KeyHash,
-        mut is_it: impl FnMut(&K, &Slot<V>) -> bool,
-        removed: impl FnOnce(&Slot<V>) -> R,
-    ) -> Option<(K, Slot<V>, R)> {
-        let mut table = locked!(self, hash);
-        let (key, slot) = table.remove_entry(hash.wide(), |(k, slot)| is_it(k, slot.get()))?;
-        let result = removed(slot.get());
-        shrink!(self, table);
-        drop(table);
-        Some((key, slot.into_inner(), result))
+    fn lock(&self, shard: usize) -> Locked<'_, K, V> {
+        Locked { table: self.map.shards()[shard].write(), keep: self.keep }
     }
 
-    fn look<R>(
-        &self,
-        hash: KeyHash,
-        mut is_it: impl FnMut(&K, &Slot<V>) -> bool,
-        decide: impl FnOnce(&Slot<V>) -> Verdict<R>,
-    ) -> Option<Looked<K, V, R>> {
-        let mut table = locked!(self, hash);
-        let (_, slot) = table.get(hash.wide(), |(k, slot)| is_it(k, slot.get()))?;
-        match decide(slot.get()) {
-            Verdict::Keep(result) => Some((result, None)),
-            Verdict::Remove(result) => {
-                let id = slot.get().id();
-                let removed = table.remove_entry(hash.wide(), |(_, slot)| slot.get().id() == id);
-                shrink!(self, table);
-                drop(table);
-                Some((result, removed.map(|(key, slot)| (key, slot.into_inner()))))
+    fn try_lock(&self, shard: usize) -> Option<Locked<'_, K, V>> {
+        Some(Locked { table: self.map.shards()[shard].try_write()?, keep: self.keep })
+    }
+
+    /// An id that no other flight of this process has. Threads take them in blocks, so that no counter
+    /// is shared on the path of a call.
+    #[inline(always)]
+    fn next_id(&self) -> FlightId {
+        const BLOCK: u64 = 1 << 16;
+        static NEXT_BLOCK: AtomicU64 = AtomicU64::new(0);
+        thread_local! { static NEXT: Cell<u64> = const { Cell::new(0) } }
+
+        NEXT.with(|next| {
+            let mut id = next.get();
+            if id % BLOCK == 0 {
+                // Relaxed: the numbers must differ, nothing else follows from them.
+                id = NEXT_BLOCK.fetch_add(1, Ordering::Relaxed) * BLOCK + 1;
             }
-        }
-    }
-
-    fn len(&self) -> usize {
-        self.map.shards().iter().map(|shard| shard.read().len()).sum()
-    }
-
-    fn try_len(&self) -> Option<usize> {
-        self.map.shards().iter().map(|shard| shard.try_read().map(|table| table.len())).sum()
+            next.set(id + 1);
+            FlightId(id)
+        })
     }
 }
 
-/// An id that no other flight of this process has. Threads take them in blocks, so that no counter
-/// is shared on the path of a call.
-#[inline]
-fn next_id() -> FlightId {
-    const BLOCK: u64 = 1 << 16;
-    static NEXT_BLOCK: AtomicU64 = AtomicU64::new(0);
-    thread_local! { static NEXT: Cell<u64> = const { Cell::new(0) } }
+impl<K, V> Shard<K, V> for Locked<'_, K, V> {
+    #[inline]
+    fn get(
+        &mut self,
+        hash: KeyHash,
+        mut is_it: impl FnMut(&K, &Slot<V>) -> bool,
+    ) -> Option<&mut Slot<V>> {
+        let is_it = |(key, slot): &(K, SharedValue<Slot<V>>)| is_it(key, slot.get());
+        self.table.get_mut(hash.wide(), is_it).map(|(_, slot)| slot.get_mut())
+    }
 
-    NEXT.with(|next| {
-        let mut id = next.get();
-        if id % BLOCK == 0 {
-            // Relaxed: the numbers must differ, nothing else follows from them.
-            id = NEXT_BLOCK.fetch_add(1, Ordering::Relaxed) * BLOCK + 1;
+    #[inline]
+    fn insert(&mut self, key: K, slot: Slot<V>) {
+        let hash = slot.hash().wide();
+        let entry = (key, SharedValue::new(slot));
+        self.table.insert(hash, entry, |(_, slot)| slot.get().hash().wide());
+    }
+
+    #[inline]
+    fn remove(
+        &mut self,
+        hash: KeyHash,
+        mut is_it: impl FnMut(&K, &Slot<V>) -> bool,
+    ) -> Option<(K, Slot<V>)> {
+        let is_it = |(key, slot): &(K, SharedValue<Slot<V>>)| is_it(key, slot.get());
+        let (key, slot) = self.table.remove_entry(hash.wide(), is_it)?;
+        // Room is given back after a wave of keys has passed, in steps of a factor 8, so that the cost
+        // of moving is spread over the removals before it.
+        if self.table.buckets() > self.keep && self.table.len() < self.table.buckets() / 8 {
+            let room = (self.keep / 2).max(self.table.len() * 2);
+            self.table.shrink_to(room, |(_, slot)| slot.get().hash().wide());
         }
-        next.set(id + 1);
-        FlightId(id)
-    })
+        Some((key, slot.into_inner()))
+    }
+
+    fn len(&self) -> usize {
+        self.table.len()
+    }
 }
