@@ -472,6 +472,35 @@ fn g10_keys_that_hash_alike_are_independent() {
     });
 }
 
+/// Scenario 39, G8: panics in `Eq` and `Clone` of a key, with any number of others of the same hash in
+/// flight, begin nothing and leave all of them as they were.
+#[test]
+fn g08_panic_in_a_key_among_others_that_hash_alike() {
+    limited(|| {
+        for others in 1..8 {
+            let group: Group<Key, Value, Colliding> = Group::with_hasher(Colliding);
+            let keys: Vec<Key> = (0..others).map(Key).collect();
+            let mut leaders: Vec<_> =
+                keys.iter().map(|key| Polled::pending(group.run(key, soon(1)))).collect();
+            let newcomer = Key(100);
+            for place in [Place::EqKey, Place::CloneKey] {
+                explode_at(place);
+                let call = || group.run_blocking(&newcomer, || unreachable!("it does not lead"));
+                assert_eq!(panic_text(call), format!("in {place:?}"), "{others} others");
+                assert_eq!(group.len(), leaders.len());
+            }
+            let mut followers: Vec<_> =
+                keys.iter().map(|key| Polled::pending(group.run(key, soon(2)))).collect();
+            assert_eq!(group.run_blocking(&newcomer, || Value(3)).0, 3);
+            for (leader, follower) in leaders.iter_mut().zip(&mut followers) {
+                assert_eq!((leader.woken_value().0, follower.woken_value().0), (1, 1));
+            }
+            assert_all_visited();
+            assert!(group.is_empty());
+        }
+    });
+}
+
 /// Scenario 39, G8: a hasher that panics is the caller's affair alone.
 #[test]
 fn g08_panic_in_the_hasher_leaves_nothing() {
