@@ -8,7 +8,7 @@ use crate::kit::{Executions, KEY, check, group, pending};
 /// G7: told, and never leading a flight it follows; if it came too late to follow, it leads its own.
 #[test]
 fn g7_on_cancel_fail_is_told() {
-    check(8, || {
+    check(6, || {
         let group = group();
         let executions = Executions::new();
         let leader = pending(group.run(&KEY, executions.stuck()));
@@ -33,7 +33,7 @@ fn g7_on_cancel_fail_is_told() {
 /// wake-up.
 #[test]
 fn g7_one_is_told_and_the_other_takes_over() {
-    check(3, || {
+    check(2, || {
         let group = group();
         let executions = Executions::new();
         let leader = pending(group.run(&KEY, executions.stuck()));
@@ -81,7 +81,7 @@ fn g6_one_is_told_one_leaves_and_one_takes_over() {
 /// wake-up on, so nobody depends on a follower that is not polled.
 #[test]
 fn g6_a_wake_up_that_reaches_one_that_is_told_is_passed_on() {
-    check(4, || {
+    check(3, || {
         let group = group();
         let executions = Executions::new();
         let leader = pending(group.run(&KEY, executions.stuck()));

@@ -1,15 +1,18 @@
 //! `forget` against everything that can happen to a flight at the same time.
 
 use loom::{future::block_on, thread};
+use shardflight::Role;
 
-use crate::kit::{Executions, KEY, check, group, pending, poll_once, ready_at_the_second_poll};
+use crate::kit::{
+    Crossing, Executions, KEY, check, group, pending, poll_once, ready_at_the_second_poll,
+};
 
 /// G5, G6: a flight is forgotten while it is joined and lands. Its followers get its value all the
 /// same; the slot that `forget` and the landing fight over belongs to one of them; the next flight's
 /// slot is not touched.
 #[test]
 fn g5_forget_races_join_and_landing() {
-    check(3, || {
+    check(2, || {
         let group = group();
         let follower = {
             let group = group.clone();
@@ -57,6 +60,29 @@ fn g5_a_forgotten_flight_leaves_the_next_one_alone() {
     });
 }
 
+/// G5: the same if the next flight is followed, and so found in another place.
+#[test]
+fn g5_a_forgotten_flight_leaves_the_next_one_and_its_follower_alone() {
+    check(8, || {
+        let group = group();
+        let old = pending(group.run(&KEY, ready_at_the_second_poll(1)));
+        let next = {
+            let group = group.clone();
+            thread::spawn(move || {
+                group.forget(&KEY);
+                let next = pending(group.run(&KEY, ready_at_the_second_poll(2)));
+                let follower = pending(group.run(&KEY, async { 3 }));
+                assert!(group.is_in_flight(&KEY));
+                assert_eq!(block_on(next), 2);
+                assert_eq!(block_on(follower), 2);
+            })
+        };
+        assert_eq!(block_on(old), 1);
+        next.join().unwrap();
+        assert!(group.is_empty(), "G4");
+    });
+}
+
 /// G6, G7: the leader does not know that it has a follower, is forgotten, and is dropped: the
 /// follower takes over all the same.
 #[test]
@@ -84,19 +110,54 @@ fn g7_forget_races_abandoning() {
 /// it removed.
 #[test]
 fn g6_forget_unshared_races_join() {
-    check(5, || {
+    check(2, || {
         let group = group();
+        let crossing = Crossing::new();
         let follower = {
-            let group = group.clone();
-            thread::spawn(move || block_on(group.run(&KEY, async { 2 })))
+            let (group, crossing) = (group.clone(), crossing.clone());
+            thread::spawn(move || {
+                let outcome = block_on(group.call(&KEY).run(async { 2 })).unwrap();
+                crossing.cross();
+                outcome
+            })
         };
+        let forgetter = {
+            let (group, crossing) = (group.clone(), crossing.clone());
+            thread::spawn(move || {
+                crossing.cross();
+                group.forget_unshared(&KEY)
+            })
+        };
+        let work = || {
+            crossing.cross();
+            1
+        };
+        let first = group.call(&KEY).run_blocking(work).unwrap();
+        let outcomes = [first, follower.join().unwrap()];
+        let forgotten = forgetter.join().unwrap();
+        assert!(outcomes.iter().all(|o| [1, 2].contains(&o.value)));
+        // With a follower there was one flight, and it was shared.
+        let is_shared = outcomes.iter().any(|o| o.role == Role::Joined);
+        assert!(!(is_shared && forgotten), "a shared flight was forgotten");
+        assert!(group.is_empty(), "G4");
+    });
+}
+
+/// The same with a flight that is there from the start.
+#[test]
+fn g6_forget_unshared_leaves_what_is_joined() {
+    check(8, || {
+        let group = group();
+        let leader = pending(group.call(&KEY).run(ready_at_the_second_poll(1)));
         let forgetter = {
             let group = group.clone();
             thread::spawn(move || group.forget_unshared(&KEY))
         };
-        assert!([1, 2].contains(&group.run_blocking(&KEY, || 1)));
-        assert!([1, 2].contains(&follower.join().unwrap()));
-        forgetter.join().unwrap();
+        let follower = pending(group.call(&KEY).run(ready_at_the_second_poll(2)));
+        let (led, other) = (block_on(leader).unwrap(), block_on(follower).unwrap());
+        let forgotten = forgetter.join().unwrap();
+        assert_eq!((led.value, other.value), (1, if other.role == Role::Joined { 1 } else { 2 }));
+        assert!(!(forgotten && other.role == Role::Joined), "a shared flight was forgotten");
         assert!(group.is_empty(), "G4");
     });
 }

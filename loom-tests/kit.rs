@@ -3,7 +3,7 @@
 
 use std::{
     future::Future,
-    hash::{BuildHasherDefault, DefaultHasher},
+    hash::{BuildHasherDefault, DefaultHasher, Hash},
     pin::Pin,
     task::{Context, Poll, Waker},
     time::Instant,
@@ -18,7 +18,8 @@ use loom::{
     },
 };
 
-pub(crate) type Group = shardflight::Group<u64, u64, BuildHasherDefault<DefaultHasher>>;
+pub(crate) type Hasher = BuildHasherDefault<DefaultHasher>;
+pub(crate) type Group<K = u64> = shardflight::Group<K, u64, Hasher>;
 
 /// The one key of the models, unless they say otherwise.
 pub(crate) const KEY: u64 = 1;
@@ -41,10 +42,16 @@ pub(crate) fn check(preemptions: usize, model: impl Fn() + Send + Sync + 'static
     println!("{name}: {executions:?} executions, bound {preemptions}, {:?}", begin.elapsed());
 }
 
+/// A fresh group, of two cells: a group has no fewer cells than shards are asked for.
+pub(crate) fn group_of<K: Eq + Hash>() -> Group<K> {
+    shardflight::Group::<K, u64>::builder().hasher(Hasher::default()).shards(2).build()
+}
+
 /// A fresh group. Flights take over in an order drawn from their ids; with `skip` ids used up before,
 /// a model can have both orders of two followers.
 pub(crate) fn group_after(skip: u64) -> Group {
-    let group = Group::with_hasher(BuildHasherDefault::default());
+    let group =
+        shardflight::Group::builder().hasher(BuildHasherDefault::default()).shards(2).build();
     for _ in 0..skip {
         group.run_blocking(&u64::MAX, || 0);
     }
@@ -78,6 +85,25 @@ pub(crate) async fn ready_at_the_second_poll(value: u64) -> u64 {
         Poll::Pending
     })
     .await
+}
+
+/// A place for loom to change threads at, of its own choice.
+///
+/// Which other orders are worth a run it infers from the last access to each atomic. A thread that
+/// loads a word and then exchanges it hides from it the loads by others before: that they could come
+/// in between is never tried. So whoever loads without the lock crosses first, and so does whoever is
+/// to be met there. Relaxed: it orders nothing.
+#[derive(Clone)]
+pub(crate) struct Crossing(Arc<AtomicUsize>);
+
+impl Crossing {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(AtomicUsize::new(0)))
+    }
+
+    pub(crate) fn cross(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// Counts executions in a place that loom guards: two that overlap, or of which the later does not
@@ -117,6 +143,11 @@ impl Executions {
         });
         self.0.running.fetch_sub(1, Ordering::Relaxed);
         number
+    }
+
+    /// As [`Crossing::cross`], to meet an execution.
+    pub(crate) fn cross(&self) {
+        self.0.running.fetch_add(0, Ordering::Relaxed);
     }
 
     /// Work that is ready at once.

@@ -48,7 +48,7 @@ fn g3_a_newcomer_racing_the_landing_joins_in_time_or_leads_anew() {
 /// another's wake-up along.
 #[test]
 fn g6_a_follower_dropped_while_it_is_notified() {
-    check(3, || {
+    check(2, || {
         let group = group();
         let executions = Executions::new();
         let leader = {

@@ -7,6 +7,7 @@
 mod kit;
 
 mod cancellation;
+mod cells;
 mod election;
 mod forget;
 mod landing;

@@ -60,5 +60,5 @@ fn g8_a_thread_learns_of_the_leaders_panic() {
 
 #[test]
 fn g8_two_followers_learn_of_the_leaders_panic() {
-    check(3, || leader_panics(&[false, true]));
+    check(2, || leader_panics(&[false, true]));
 }

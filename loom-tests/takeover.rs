@@ -92,18 +92,18 @@ fn successor_dropped(skip: u64) {
 
 #[test]
 fn g6_the_chosen_successor_is_dropped() {
-    check(5, || successor_dropped(0));
+    check(4, || successor_dropped(0));
 }
 
 #[test]
 fn g6_the_chosen_successor_is_dropped_in_the_other_order() {
-    check(5, || successor_dropped(1));
+    check(4, || successor_dropped(1));
 }
 
 /// G6: the same while the leader goes at the same time.
 #[test]
 fn g6_leader_and_successor_are_dropped_at_once() {
-    check(3, || {
+    check(2, || {
         let group = group();
         let executions = Executions::new();
         let leader = pending(group.run(&KEY, executions.stuck()));
