@@ -1,5 +1,6 @@
 //! What the contenders have in common, so that each workload is written once for all of them.
 
+mod bare_cells;
 mod condvar_group;
 mod mutex_group;
 
@@ -10,7 +11,9 @@ use std::{
 
 use shardflight::Group;
 
-pub(crate) use self::{condvar_group::CondvarGroup, mutex_group::MutexGroup};
+pub(crate) use self::{
+    bare_cells::BareCells, condvar_group::CondvarGroup, mutex_group::MutexGroup,
+};
 
 pub(crate) trait AsyncGroup<K>: Sized + Send + Sync + 'static {
     fn with_capacity(keys: usize) -> Self;

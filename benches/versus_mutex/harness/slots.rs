@@ -23,10 +23,10 @@ pub(crate) fn slots<F>(count: usize) -> Vec<Slot<F>> {
     (0..count).map(|_| Box::pin(None)).collect()
 }
 
-/// Puts a call into a slot and polls it, to find that it has to wait.
+/// Makes a call in its slot, as `await` would in its task, and polls it, to find that it has to wait.
 #[inline(never)]
-pub(crate) fn begin<F: Future>(slot: &mut Slot<F>, future: F, cx: &mut Context<'_>) {
-    slot.set(Some(future));
+pub(crate) fn begin<F: Future>(slot: &mut Slot<F>, call: impl FnOnce() -> F, cx: &mut Context<'_>) {
+    slot.set(Some(call()));
     let future = slot.as_mut().as_pin_mut().expect("just set");
     assert!(future.poll(cx).is_pending());
 }

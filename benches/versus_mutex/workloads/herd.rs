@@ -74,10 +74,10 @@ fn phases<G: AsyncGroup<u64>>(ops: u64) -> Parts {
 
     let mut herd = || {
         gate.shut();
-        begin(&mut leader[0], group.run(&KEY, gate.passed()), cx);
+        begin(&mut leader[0], || group.run(&KEY, gate.passed()), cx);
         let start = Instant::now();
         for follower in &mut followers {
-            begin(follower, group.run(&KEY, pending()), cx);
+            begin(follower, || group.run(&KEY, pending()), cx);
         }
         let joined = Instant::now();
         gate.open();

@@ -13,7 +13,7 @@ use std::{
 use shardflight::Group;
 
 use crate::{
-    contenders::{AsyncGroup, MutexGroup},
+    contenders::{AsyncGroup, BareCells, MutexGroup},
     harness::{
         sample::{Contender, Parts, Session, Workload, per_op},
         slots::{Gate, begin, end, slots},
@@ -40,6 +40,9 @@ pub(crate) fn measure(session: &mut Session) {
         |up_to| sample(up_to, |size| wave::<Group<u64, u64>>(size, size)),
         |up_to| sample(up_to, |size| wave::<MutexGroup<u64, u64>>(size, size)),
     );
+    warm.contenders.push(Contender::new("floor: two compare-exchange", |up_to| {
+        sample(up_to, |size| wave::<BareCells>(size, size))
+    }));
     if !session.options.short {
         // The goal is about a million keys.
         warm.contenders[1].goal = Some(0.45);
@@ -93,7 +96,7 @@ fn wave<G: AsyncGroup<u64>>(size: usize, capacity: usize) -> f64 {
     let mut wave = || {
         gate.shut();
         for (call, key) in calls.iter_mut().zip(&keys) {
-            begin(call, group.run(key, gate.passed()), cx);
+            begin(call, || group.run(key, gate.passed()), cx);
         }
         gate.open();
         for call in &mut calls {
@@ -118,7 +121,7 @@ fn turnover<G: AsyncGroup<u64>>(size: usize) -> f64 {
     let cx = &mut Context::from_waker(Waker::noop());
 
     for (call, key) in calls.iter_mut().zip(first) {
-        begin(call, group.run(key, gate.passed()), cx);
+        begin(call, || group.run(key, gate.passed()), cx);
     }
     // Two sets of keys by turns: what begins is never what has just ended.
     let sets = [second, first];
@@ -127,7 +130,7 @@ fn turnover<G: AsyncGroup<u64>>(size: usize) -> f64 {
             gate.open();
             end(call, cx);
             gate.shut();
-            begin(call, group.run(key, gate.passed()), cx);
+            begin(call, || group.run(key, gate.passed()), cx);
         }
     };
     turn(0);
