@@ -140,6 +140,7 @@ where
                     Waited::Cancelled => break Err(CallError::Cancelled),
                 },
                 StageProj::Leading { lead } => {
+                    lead.expect_end();
                     let returned = ready!(this.work.as_mut().poll(cx));
                     *this.done = true;
                     break finish_leading(lead, returned);

@@ -98,6 +98,14 @@ impl<'t, K: Eq + Hash, V> Lead<'t, K, V> {
         Entry::Lead
     }
 
+    /// Before the work goes on: if it ends now, what `close` needs is on its way.
+    #[inline(always)]
+    pub(crate) fn expect_end(&self) {
+        if let Some(table) = self.table {
+            table.expect_end(self.hash);
+        }
+    }
+
     pub(crate) fn id(&self) -> FlightId {
         self.id
     }

@@ -234,6 +234,12 @@ where
         }
     }
 
+    /// Fetches what `close` will need, while something else goes on.
+    #[inline(always)]
+    pub(crate) fn expect_end(&self, hash: KeyHash) {
+        self.cells.prefetch(hash);
+    }
+
     /// Step 2, its locked part: by id, so that a newer flight of the key stays (G5). The number of
     /// followers is read in the critical section that ends joining, which makes it final (G3).
     /// `None` if there are none.
