@@ -112,6 +112,9 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<R> {
         let mut this = self.project();
         assert!(!*this.done, "the future of a call was polled after it returned");
+        if let StageProj::Leading { lead } = this.stage.as_mut().project() {
+            lead.expect_end();
+        }
         let answer = loop {
             match this.stage.as_mut().project() {
                 StageProj::Entering => {
@@ -140,7 +143,6 @@ where
                     Waited::Cancelled => break Err(CallError::Cancelled),
                 },
                 StageProj::Leading { lead } => {
-                    lead.expect_end();
                     let returned = ready!(this.work.as_mut().poll(cx));
                     *this.done = true;
                     break finish_leading(lead, returned);

@@ -98,7 +98,7 @@ impl<'t, K: Eq + Hash, V> Lead<'t, K, V> {
         Entry::Lead
     }
 
-    /// Before the work goes on: if it ends now, what `close` needs is on its way.
+    /// Before waiting work goes on: if it ends now, what `close` needs is on its way.
     #[inline(always)]
     pub(crate) fn expect_end(&self) {
         if let Some(table) = self.table {

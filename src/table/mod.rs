@@ -251,12 +251,39 @@ where
         mut node: Pin<&mut Node<K>>,
         own: Option<Arc<Flight<V>>>,
     ) -> Option<Closed<K, V>> {
-        if node.is_claimed() && self.cells.release(hash, node.as_mut()) {
-            // Nobody has looked at it, so nobody has joined. The key is dropped here.
-            node.take_key();
-            return None;
+        if self.release(hash, node.as_mut()) {
+            None
+        } else {
+            self.close_locked(hash, id, node, own)
         }
-        self.close_locked(hash, id, node, own)
+    }
+
+    /// Ends a flight that began in its cell and that nobody has looked at, so that nobody has joined.
+    /// Its key is dropped here.
+    #[inline(always)]
+    fn release(&self, hash: KeyHash, mut node: Pin<&mut Node<K>>) -> bool {
+        let released = node.is_claimed() && self.cells.release(hash, node.as_mut());
+        if released {
+            node.take_key();
+        }
+        released
+    }
+
+    /// The same with the lock, for one that others have looked at. `None` if that was all; otherwise
+    /// the flight is not in its cell, or not any more.
+    fn release_locked(
+        &self,
+        hash: KeyHash,
+        node: Pin<&mut Node<K>>,
+    ) -> Option<Locked<'_, K, M::Shard<'_>>> {
+        let mut locked = self.lock(hash);
+        let key = locked.release(node);
+        if key.is_none() {
+            return Some(locked);
+        }
+        drop(locked);
+        drop(key);
+        None
     }
 
     #[cold]
@@ -268,12 +295,7 @@ where
         node: Pin<&mut Node<K>>,
         own: Option<Arc<Flight<V>>>,
     ) -> Option<Closed<K, V>> {
-        let mut locked = self.lock(hash);
-        if let Some(key) = locked.release(node) {
-            drop(locked);
-            drop(key);
-            return None;
-        }
+        let mut locked = self.release_locked(hash, node)?;
         let removed = locked.remove(hash, id);
         let followers = removed.as_ref().map_or(0, |(_, slot)| slot.followers());
         drop(locked);
@@ -303,16 +325,10 @@ where
         mut node: Pin<&mut Node<K>>,
         own: Option<Arc<Flight<V>>>,
     ) {
-        if node.is_claimed() && self.cells.release(hash, node.as_mut()) {
-            node.take_key();
+        if self.release(hash, node.as_mut()) {
             return;
         }
-        let mut locked = self.lock(hash);
-        if let Some(key) = locked.release(node) {
-            drop(locked);
-            drop(key);
-            return;
-        }
+        let Some(mut locked) = self.release_locked(hash, node) else { return };
         let mut removed = None;
         let abandoned = match locked.shard.get(hash, |_, slot| slot.id() == id) {
             Some(Slot::Solo { .. }) => {

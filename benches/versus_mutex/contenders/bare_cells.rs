@@ -1,5 +1,5 @@
-//! The floor for many keys in flight: what no design that keeps a word for each key can be faster
-//! than. Not a singleflight: keys are not compared, and nobody can join.
+//! A floor for many keys in flight: for each key a word of its own, one compare-exchange to come and
+//! one to go, and nothing else. Not a singleflight: keys are not compared, and nobody can join.
 
 use std::{
     borrow::Borrow,
