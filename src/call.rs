@@ -2,16 +2,20 @@
 
 use std::{
     borrow::Borrow,
+    convert::identity,
     fmt,
     future::Future,
     hash::{BuildHasher, Hash},
+    time::Duration,
 };
 
 use crate::{
     error::CallError,
-    flight::{Fly, fly_blocking, state::OnCancel, wait},
-    group::Core,
+    flight::{Ask, Caller, Fly, Handle, Relayed, Work, fly_blocking, state::OnCancel, wait},
+    group::{Core, Owned},
     outcome::Outcome,
+    spawn,
+    sync::Arc,
 };
 
 /// One call of a key, with options. Made by [`Group::call`](crate::Group::call).
@@ -32,14 +36,17 @@ use crate::{
 /// ```
 #[must_use = "a call does nothing before it is run"]
 pub struct Call<'a, K, V, S, Q: ?Sized> {
-    core: &'a Core<K, V, S>,
+    core: &'a Arc<Core<K, V, S>>,
     key: &'a Q,
     on_cancel: OnCancel,
+    ask: Ask,
+    aborts_when_abandoned: bool,
 }
 
 impl<'a, K, V, S, Q: ?Sized> Call<'a, K, V, S, Q> {
-    pub(crate) fn new(core: &'a Core<K, V, S>, key: &'a Q) -> Self {
-        Self { core, key, on_cancel: OnCancel::default() }
+    pub(crate) fn new(core: &'a Arc<Core<K, V, S>>, key: &'a Q) -> Self {
+        let on_cancel = OnCancel::default();
+        Self { core, key, on_cancel, ask: Ask::DEFAULT, aborts_when_abandoned: false }
     }
 
     /// What this caller wants if it follows a leader that is cancelled. The default is to
@@ -50,6 +57,129 @@ impl<'a, K, V, S, Q: ?Sized> Call<'a, K, V, S, Q> {
     /// it gets the value. It still leads if it comes first, or finds a flight that nobody leads.
     pub fn on_cancel(mut self, on_cancel: OnCancel) -> Self {
         self.on_cancel = on_cancel;
+        self.ask.who = on_cancel.into();
+        self
+    }
+
+    /// Asks for an execution that begins after this call: read-your-writes.
+    ///
+    /// A flight that is under way may have read what has been written since. So this caller does not
+    /// join it, but leads or joins the *next* flight of the key, which begins as soon as the one under
+    /// way has ended. At most one execution runs and one is pending for each key, however many fresh
+    /// callers come. Those that are not fresh go on joining the one under way.
+    ///
+    /// A pending flight is not counted by [`len`](crate::Group::len);
+    /// [`forget`](crate::Group::forget) of the one under way lets it begin at once.
+    ///
+    /// ```
+    /// use futures_lite::future;
+    /// use shardflight::Group;
+    ///
+    /// future::block_on(async {
+    ///     let group: Group<&str, u32> = Group::new();
+    ///     let old = group.run(&"key", async { future::yield_now().await; 1 });
+    ///     let new = group.call(&"key").fresh().run(async { 2 });
+    ///     let (old, new) = future::zip(old, new).await;
+    ///     assert_eq!((old, new.unwrap().value), (1, 2));
+    /// });
+    /// ```
+    pub fn fresh(mut self) -> Self {
+        self.ask.fresh = true;
+        self
+    }
+
+    /// Joins a flight only if fewer than `n` others follow it; otherwise the call is refused with
+    /// [`CallError::TooManyFollowers`]. It may still lead. The default is no limit.
+    ///
+    /// The place of a follower that is dropped is free at once. Clones of a
+    /// [`Handle`](crate::Handle) count as one.
+    ///
+    /// ```
+    /// use futures_lite::future;
+    /// use shardflight::{CallError, Group};
+    ///
+    /// future::block_on(async {
+    ///     let group: Group<&str, u32> = Group::new();
+    ///     let mut leader = Box::pin(group.run(&"key", future::pending()));
+    ///     assert!(future::poll_once(&mut leader).await.is_none());
+    ///     let refused = group.call(&"key").max_followers(0).run(async { 1 }).await;
+    ///     assert_eq!(refused, Err(CallError::TooManyFollowers));
+    /// });
+    /// ```
+    pub fn max_followers(mut self, n: usize) -> Self {
+        self.ask.max_followers = n;
+        self
+    }
+
+    /// Joins a flight only if it began less than `age` ago; an older one is
+    /// [forgotten](crate::Group::forget) and replaced, so that one stuck leader does not hold its key.
+    /// The default is no limit. It is asked when this call joins, not while it waits.
+    ///
+    /// A flight begins when its first leader enters; a take-over does not make it younger. Groups date
+    /// their flights from the first such call on, because reading the clock costs more than a whole
+    /// unshared call. A flight that began before that is taken to be as old as the group.
+    ///
+    /// ```
+    /// use futures_lite::future;
+    /// use shardflight::Group;
+    /// use std::time::Duration;
+    ///
+    /// future::block_on(async {
+    ///     let group: Group<&str, u32> = Group::new();
+    ///     let mut stuck = Box::pin(group.run(&"key", future::pending()));
+    ///     assert!(future::poll_once(&mut stuck).await.is_none());
+    ///     let answer = group.call(&"key").max_age(Duration::ZERO).run(async { 2 }).await;
+    ///     assert_eq!(answer.unwrap().value, 2);
+    /// });
+    /// ```
+    pub fn max_age(mut self, age: Duration) -> Self {
+        self.ask.max_age = Some(age);
+        self
+    }
+
+    /// Aborts the work of a [spawned](Self::spawn) call when nobody wants its value any more: when the
+    /// last clone of its handle and the last follower have been dropped.
+    ///
+    /// Nobody ever joins a flight that is being aborted and shares its fate. A caller that comes in
+    /// between waits until the work has been dropped, and then runs its own (G1).
+    ///
+    /// ```
+    /// use shardflight::Group;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), shardflight::CallError> {
+    /// let group: Group<String, u32> = Group::new();
+    /// let handle = group.call("key").abort_when_abandoned().spawn(std::future::pending())?;
+    /// drop(handle);
+    /// tokio::task::yield_now().await;
+    /// assert!(group.is_empty());
+    /// # Ok(()) }
+    /// ```
+    pub fn abort_when_abandoned(mut self) -> Self {
+        self.aborts_when_abandoned = true;
+        self
+    }
+
+    /// How long [`run_blocking`](Self::run_blocking) waits for other calls' work: a follower for its
+    /// answer, a [fresh](Self::fresh) call also for the flight before its own. Then it is
+    /// [`CallError::TimedOut`]. Its own work, once it runs, is not limited.
+    ///
+    /// [`Duration::MAX`], the default, means for ever. Async calls are not affected: use the runtime's
+    /// timeout around them, which drops the call.
+    ///
+    /// ```
+    /// use futures_lite::future;
+    /// use shardflight::{CallError, Group};
+    /// use std::time::Duration;
+    ///
+    /// let group: Group<&str, u32> = Group::new();
+    /// let mut stuck = Box::pin(group.run(&"key", future::pending()));
+    /// assert!(future::block_on(future::poll_once(&mut stuck)).is_none());
+    /// let answer = group.call(&"key").timeout(Duration::from_millis(1)).run_blocking(|| 2);
+    /// assert_eq!(answer, Err(CallError::TimedOut));
+    /// ```
+    pub fn timeout(mut self, patience: Duration) -> Self {
+        self.ask.timeout = Some(patience);
         self
     }
 }
@@ -100,7 +230,57 @@ where
     where
         F: Future<Output = V>,
     {
-        Fly::new(self.core, self.key, self.on_cancel, work, wait::<K, V>, std::convert::identity)
+        let caller = Caller { core: &**self.core, key: self.key, asks: self.ask };
+        Fly::new(caller, Work::new(work), wait, identity)
+    }
+
+    /// As [`run`](Self::run), but if this caller leads and is cancelled, its half-done work is not
+    /// dropped: it is handed to the follower that takes over, which goes on with it instead of
+    /// beginning its own.
+    ///
+    /// Over a flight whose leaders are cancelled one after the other the work is started once, and it
+    /// is not dropped as long as one caller is left that can go on with it: those of `run`, `relay`,
+    /// `run_blocking`, `run_many` and `spawn`, but neither those that asked for [`OnCancel::Fail`] nor
+    /// handles. A thread that takes over blocks on it. With the feature `tokio`, work that was begun
+    /// inside a tokio runtime is polled in the context of that runtime wherever it goes.
+    ///
+    /// The work is boxed when this caller leads, not when it follows.
+    ///
+    /// ```
+    /// use futures_lite::future;
+    /// use shardflight::Group;
+    ///
+    /// future::block_on(async {
+    ///     let group: Group<&str, u32> = Group::new();
+    ///     let work = async { future::yield_now().await; 1 };
+    ///     let mut leader = Box::pin(group.call(&"key").relay(work));
+    ///     assert!(future::poll_once(&mut leader).await.is_none());
+    ///     let mut follower = Box::pin(group.run(&"key", async { unreachable!("there is work already") }));
+    ///     assert!(future::poll_once(&mut follower).await.is_none());
+    ///
+    ///     drop(leader);
+    ///     assert_eq!(follower.await, 1);
+    /// });
+    /// ```
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping a follower affects nobody. Dropping the leader passes its work on; if there is nobody
+    /// to take it, it is dropped.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run).
+    ///
+    /// # Panics
+    ///
+    /// If the work panics while this caller leads, with the original payload.
+    pub fn relay<F>(self, work: F) -> impl Future<Output = Result<Outcome<V>, CallError>>
+    where
+        F: Future<Output = V> + Send + 'static,
+    {
+        let caller = Caller { core: &**self.core, key: self.key, asks: self.ask };
+        Fly::new(caller, Relayed::new(work), wait, identity)
     }
 
     /// As [`Group::run_blocking`](crate::Group::run_blocking), with the options of this call.
@@ -126,7 +306,52 @@ where
     where
         F: FnOnce() -> V,
     {
-        fly_blocking(self.core, self.key, self.on_cancel, work)
+        fly_blocking(self.core, self.key, self.ask, work)
+    }
+
+    /// Registers now, and returns the work as a task for an executor of the caller's choice, and a
+    /// handle to its value. With the feature `tokio`, `spawn` does both.
+    ///
+    /// If a flight is under way the task joins it, keeps its work, and takes over if the leader is
+    /// cancelled. With [`OnCancel::Fail`] the work is dropped then, and the handle is told. The handle
+    /// may be dropped; the task outlives it, unless it is to be
+    /// [aborted](Self::abort_when_abandoned).
+    ///
+    /// ```
+    /// use shardflight::Group;
+    ///
+    /// let group: Group<String, u32> = Group::new();
+    /// let (task, handle) = group.call("key").task(async { 7 })?;
+    /// assert!(group.is_in_flight("key"));
+    /// smol::spawn(task).detach();
+    /// assert_eq!(handle.wait(), Ok(7));
+    /// # Ok::<(), shardflight::CallError>(())
+    /// ```
+    ///
+    /// # Cancel safety
+    ///
+    /// A task that is dropped, polled or not, gives up what it has: the lead, or its place among the
+    /// followers.
+    ///
+    /// # Errors
+    ///
+    /// [`TooManyFollowers`](CallError::TooManyFollowers) if the call allows no more.
+    ///
+    /// # Panics
+    ///
+    /// The task panics if its work does; the handle gets [`Panicked`](CallError::Panicked).
+    pub fn task<F>(
+        self,
+        work: F,
+    ) -> Result<(impl Future<Output = ()> + use<K, V, S, Q, F>, Handle<V>), CallError>
+    where
+        F: Future<Output = V>,
+    {
+        let Self { core, key, ask, aborts_when_abandoned, .. } = self;
+        let (_, hash) = core.locate(key);
+        let owned = Owned(Arc::clone(core));
+        let entered = spawn::enter(&owned, hash, key, ask);
+        spawn::board(owned, hash, entered, aborts_when_abandoned, work)
     }
 }
 
@@ -135,6 +360,10 @@ impl<K, V, S, Q: ?Sized + fmt::Debug> fmt::Debug for Call<'_, K, V, S, Q> {
         f.debug_struct("Call")
             .field("key", &self.key)
             .field("on_cancel", &self.on_cancel)
+            .field("fresh", &self.ask.fresh)
+            .field("max_followers", &self.ask.max_followers)
+            .field("max_age", &self.ask.max_age)
+            .field("timeout", &self.ask.timeout)
             .finish_non_exhaustive()
     }
 }

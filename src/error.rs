@@ -29,8 +29,14 @@ pub enum CallError {
     /// The work this caller followed panicked. The leader unwound with the original payload.
     Panicked(Panicked),
     /// The leader this caller followed was cancelled, and the caller had asked to be told
-    /// ([`OnCancel::Fail`](crate::OnCancel::Fail)) instead of taking over.
+    /// ([`OnCancel::Fail`](crate::OnCancel::Fail)) instead of taking over; or it had no work to take
+    /// over with, and nobody else was left who could.
     Cancelled,
+    /// There was no answer within the time that the caller was ready to wait.
+    TimedOut,
+    /// The flight had as many followers as the caller allowed
+    /// ([`max_followers`](crate::Call::max_followers)).
+    TooManyFollowers,
     /// The call was made from inside the work it would have waited for.
     Reentrant,
 }
@@ -40,6 +46,8 @@ impl fmt::Display for CallError {
         match self {
             Self::Panicked(_) => f.write_str("the work of the leading call panicked"),
             Self::Cancelled => f.write_str("the leading call was cancelled"),
+            Self::TimedOut => f.write_str("the leading call did not answer in time"),
+            Self::TooManyFollowers => f.write_str("too many calls follow the leading call already"),
             Self::Reentrant => f.write_str(
                 "recursive call: the work called its own group with its own key and would wait for itself",
             ),
@@ -51,7 +59,7 @@ impl Error for CallError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Panicked(panicked) => Some(panicked),
-            Self::Cancelled | Self::Reentrant => None,
+            Self::Cancelled | Self::TimedOut | Self::TooManyFollowers | Self::Reentrant => None,
         }
     }
 }

@@ -13,10 +13,13 @@ use ahash::RandomState;
 
 use crate::{
     call::Call,
+    entry::{Entry, Lead},
     error::CallError,
-    flight::{Answer, Fly, fly_blocking, state::OnCancel, wait},
+    flight::{
+        Answer, Ask, Caller, Fly, Handle, Permit, Plain, Work, fly_blocking, state::Who, wait,
+    },
     sync::Arc,
-    table::{KeyHash, Table},
+    table::{Entered, KeyHash, Reach, Table},
 };
 
 /// A namespace of keys. Concurrent calls with the same key share one execution; nothing is kept
@@ -64,6 +67,30 @@ impl<K: Eq + Hash, V, S: BuildHasher> Core<K, V, S> {
     }
 }
 
+impl<K, V, S> Core<K, V, S> {
+    pub(crate) fn table(&self) -> &Table<K, V> {
+        &self.table
+    }
+}
+
+/// The way to the table for what may outlive its caller.
+pub(crate) struct Owned<K, V, S>(pub(crate) Arc<Core<K, V, S>>);
+
+impl<K, V, S> Clone for Owned<K, V, S> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<K: Eq + Hash, V, S> Reach for Owned<K, V, S> {
+    type K = K;
+    type V = V;
+
+    fn table(&self) -> &Table<K, V> {
+        &self.0.table
+    }
+}
+
 impl<K: Eq + Hash, V> Group<K, V> {
     /// A group with the default hasher, 64 shards (more on machines with more than 16 cores) and 4,096
     /// cells. It takes 40 KiB.
@@ -91,6 +118,12 @@ impl<K: Eq + Hash, V> Group<K, V> {
             capacity: 0,
             _group: PhantomData,
         }
+    }
+}
+
+impl<K, V, S> Group<K, V, S> {
+    pub(crate) fn core(&self) -> &Arc<Core<K, V, S>> {
+        &self.core
     }
 }
 
@@ -128,7 +161,83 @@ impl<K: Eq + Hash, V, S: BuildHasher> Group<K, V, S> {
         Q: ?Sized + Eq + Hash,
     {
         let (table, hash) = self.core.locate(key);
-        table.contains(hash, key)
+        table.contains(hash, |k| k.borrow() == key)
+    }
+
+    /// Follows the key's flight, if there is one, without offering any work.
+    ///
+    /// ```
+    /// use shardflight::Group;
+    ///
+    /// let group: Group<String, u32> = Group::new();
+    /// assert!(group.join("key").is_none());
+    /// ```
+    ///
+    /// A flight of which nothing can come any more is none, also if its work is still being dropped.
+    pub fn join<Q>(&self, key: &Q) -> Option<Handle<V>>
+    where
+        K: Borrow<Q>,
+        Q: ?Sized + Eq + Hash,
+    {
+        let (table, hash) = self.core.locate(key);
+        let (flight, ticket) = table.follow(hash, |k| k.borrow() == key)?;
+        Some(Handle::new(flight, ticket))
+    }
+
+    /// Leads the key's flight, or follows the one that is under way: for work that is neither a future
+    /// nor a closure, like that of an actor, a callback, or a stream.
+    ///
+    /// ```
+    /// use shardflight::{Entry, Group, Lead};
+    /// use std::{sync::mpsc, thread};
+    ///
+    /// // An actor that answers when it is done.
+    /// let (orders, inbox) = mpsc::channel::<(Lead<u64, u64>, u64)>();
+    /// let actor = thread::spawn(move || {
+    ///     for (lead, n) in inbox {
+    ///         lead.land(n * n);
+    ///     }
+    /// });
+    ///
+    /// let squares: Group<u64, u64> = Group::new();
+    /// match squares.lead_or_join(&12) {
+    ///     Entry::Lead(lead) => {
+    ///         let answer = squares.join(&12).expect("in flight");
+    ///         orders.send((lead, 12)).unwrap();
+    ///         assert_eq!(answer.wait(), Ok(144));
+    ///     }
+    ///     Entry::Join(answer) => println!("{:?}", answer.wait()),
+    /// }
+    /// # drop(orders);
+    /// # actor.join().unwrap();
+    /// ```
+    ///
+    /// If nobody leads the flight because its leader was cancelled, and a follower is about to take
+    /// over, this joins. If the flight is being aborted
+    /// ([`abort_when_abandoned`](crate::Call::abort_when_abandoned)) it is
+    /// [forgotten](Self::forget), and this leads a new one.
+    pub fn lead_or_join<Q>(&self, key: &Q) -> Entry<K, V, S>
+    where
+        K: Borrow<Q>,
+        Q: ?Sized + Eq + Hash + ToOwned<Owned = K>,
+    {
+        let (table, hash) = self.core.locate(key);
+        let owned = Owned(Arc::clone(&self.core));
+        let ask = Ask { who: Who::Permit, nests: true, ..Ask::DEFAULT };
+        let permit = match table.open(hash, key, &ask, false) {
+            Entered::Lead(id) => Permit::new(owned, hash, id, None),
+            Entered::TakeOver(flight) => {
+                let mut permit = Permit::taken_over(owned, hash, flight);
+                // It could not go on with it.
+                permit.drop_relay();
+                permit
+            }
+            Entered::Follow(flight, ticket) => return Entry::Join(Handle::new(flight, ticket)),
+            Entered::Pending(_) | Entered::Full | Entered::Reentrant | Entered::Gone(_) => {
+                unreachable!("nothing of this was asked for")
+            }
+        };
+        Entry::Lead(Lead::new(permit))
     }
 
     /// Cuts the key's flight loose: the next call starts a new one. Returns whether there was one.
@@ -158,7 +267,7 @@ impl<K: Eq + Hash, V, S: BuildHasher> Group<K, V, S> {
         Q: ?Sized + Eq + Hash,
     {
         let (table, hash) = self.core.locate(key);
-        table.forget(hash, key)
+        table.forget(hash, |k| k.borrow() == key)
     }
 
     /// As [`forget`](Self::forget), but only if nobody follows the flight: what others already wait
@@ -181,7 +290,7 @@ impl<K: Eq + Hash, V, S: BuildHasher> Group<K, V, S> {
         Q: ?Sized + Eq + Hash,
     {
         let (table, hash) = self.core.locate(key);
-        table.forget_unshared(hash, key)
+        table.forget_unshared(hash, |k| k.borrow() == key)
     }
 
     /// The number of keys in flight. It visits shards and cells one after the other, which takes
@@ -256,7 +365,8 @@ where
         Q: ?Sized + Eq + Hash + ToOwned<Owned = K>,
         F: Future<Output = V>,
     {
-        Fly::new(&*self.core, key, OnCancel::TakeOver, work, wait::<K, V>, value_or_panic::<V>)
+        let caller = Caller { core: &*self.core, key, asks: Plain };
+        Fly::new(caller, Work::new(work), wait, value_or_panic::<V>)
     }
 
     /// [`run`](Self::run) for threads: calls `work`, or blocks until the flight of the key has an
@@ -280,7 +390,7 @@ where
         Q: ?Sized + Eq + Hash + ToOwned<Owned = K>,
         F: FnOnce() -> V,
     {
-        value_or_panic(fly_blocking(&*self.core, key, OnCancel::TakeOver, work))
+        value_or_panic(fly_blocking(&*self.core, key, Plain, work))
     }
 
     /// A call with options and a full answer: how the value came about, and errors instead of
@@ -315,7 +425,7 @@ fn value_or_panic<V>(answer: Answer<V>) -> V {
 }
 
 #[cold]
-fn unwind(error: &CallError) -> ! {
+pub(crate) fn unwind(error: &CallError) -> ! {
     match error {
         // The text alone, so that it reaches whoever catches it as the leader's payload would.
         CallError::Panicked(panicked) => panic!("{}", panicked.message()),

@@ -65,17 +65,23 @@
 #![cfg(not(all(loom, doctest)))]
 
 mod call;
+mod entry;
 mod error;
 mod flight;
 mod group;
+mod many;
 mod outcome;
+mod spawn;
 mod sync;
 mod table;
+#[cfg(feature = "tokio")]
+mod tokio;
 
 pub use crate::{
     call::Call,
+    entry::{Entry, Lead},
     error::{CallError, Panicked},
-    flight::state::OnCancel,
+    flight::{Handle, state::OnCancel},
     group::{Group, GroupBuilder},
     outcome::{Outcome, Role},
 };

@@ -26,6 +26,48 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
+/// Waits as a thread until it is notified; or `false` when the time has come.
+#[cfg(not(loom))]
+pub(crate) fn wait_until(
+    listener: impl event_listener::Listener,
+    deadline: Option<std::time::Instant>,
+) -> bool {
+    match deadline {
+        None => {
+            listener.wait();
+            true
+        }
+        Some(deadline) => listener.wait_deadline(deadline).is_some(),
+    }
+}
+
+/// loom has no time.
+#[cfg(loom)]
+pub(crate) fn wait_until(
+    listener: impl event_listener::Listener,
+    _deadline: Option<std::time::Instant>,
+) -> bool {
+    listener.wait();
+    true
+}
+
+#[cfg(not(loom))]
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
+    let mut future = std::pin::pin!(future);
+    let (parker, unparker) = parking::pair();
+    let waker = std::task::Waker::from(unparker);
+    let cx = &mut std::task::Context::from_waker(&waker);
+    loop {
+        match future.as_mut().poll(cx) {
+            std::task::Poll::Ready(output) => return output,
+            std::task::Poll::Pending => parker.park(),
+        }
+    }
+}
+
+#[cfg(loom)]
+pub(crate) use loom::future::block_on;
+
 /// A thread-local without a destructor. `std` reads it without a lazy-initialisation check when the
 /// initialiser is `const`, which loom's macro cannot express.
 macro_rules! plain_thread_local {

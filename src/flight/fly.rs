@@ -5,63 +5,98 @@
 
 use std::{
     borrow::Borrow,
-    future::Future,
+    future::{Future, poll_fn},
     hash::{BuildHasher, Hash},
     panic::resume_unwind,
     pin::{Pin, pin},
     task::{Context, Poll, ready},
+    time::Instant,
 };
 
 use pin_project_lite::pin_project;
 
 use super::{
-    Entry, Follower, Lead, OnCancel, Waited,
-    work::{self, Work},
+    Ask, Asks, Entry, Flight, Follower, Lead, Pending, Permit, Waited,
+    work::{self, Job},
 };
 use crate::{
     error::CallError,
     group::Core,
     outcome::{Outcome, Role},
+    sync::{Arc, block_on},
+    table::{Reach, Table},
 };
 
 /// What every call comes to.
 pub(crate) type Answer<V> = Result<Outcome<V>, CallError>;
 
+/// How a call comes to a flight.
+pub(crate) trait Enter<R: Reach> {
+    /// Without a lock, if it can.
+    fn begin(&self, lead: Pin<&mut Lead<R>>) -> bool;
+
+    /// With one.
+    fn meet(&self, lead: Pin<&mut Lead<R>>) -> Entry<R>;
+}
+
+/// At its first poll, with a key.
+pub(crate) struct Caller<'a, 'k, K, V, S, Q: ?Sized, A> {
+    pub(crate) core: &'a Core<K, V, S>,
+    pub(crate) key: &'k Q,
+    pub(crate) asks: A,
+}
+
+impl<'a, K, V, S, Q, A> Enter<&'a Table<K, V>> for Caller<'a, '_, K, V, S, Q, A>
+where
+    K: Eq + Hash + Borrow<Q>,
+    S: BuildHasher,
+    Q: ?Sized + Eq + Hash + ToOwned<Owned = K>,
+    A: Asks,
+{
+    #[inline(always)]
+    fn begin(&self, lead: Pin<&mut Lead<&'a Table<K, V>>>) -> bool {
+        let (table, hash) = self.core.locate(self.key);
+        lead.begin(table, hash, self.key, self.asks.ask())
+    }
+
+    #[inline(always)]
+    fn meet(&self, lead: Pin<&mut Lead<&'a Table<K, V>>>) -> Entry<&'a Table<K, V>> {
+        lead.meet(self.core.table(), self.key, self.asks.ask())
+    }
+}
+
 pin_project! {
-    /// `W` is the future of waiting, which only the compiler can name; `wait` makes one. `finish`
-    /// turns the full answer into what the caller asked for.
-    pub(crate) struct Fly<'a, 'k, K, V, S, Q, F, M, W, T>
+    /// `E` brings the call to a flight. `W` is the future of waiting, which only the compiler can name;
+    /// `wait` makes one. `finish` turns the full answer into what the caller asked for.
+    pub(crate) struct Fly<R, E, J, M, W, T>
     where
-        K: Eq,
-        K: Hash,
-        Q: ?Sized,
+        R: Reach,
     {
-        core: &'a Core<K, V, S>,
-        key: &'k Q,
-        on_cancel: OnCancel,
+        enter: E,
         done: bool,
         wait: M,
         finish: T,
         // Before `stage`: cancelled work is dropped before the lead is passed on (G1). Fields are
         // dropped in their order here, also when one of them panics.
         #[pin]
-        work: Work<F>,
+        work: J,
         #[pin]
-        stage: Stage<Lead<'a, K, V>, W>,
+        stage: Stage<Lead<R>, W, Pending<R>>,
     }
 
-    impl<K, V, S, Q, F, M, W, T> PinnedDrop for Fly<'_, '_, K, V, S, Q, F, M, W, T>
+    impl<R, E, J, M, W, T> PinnedDrop for Fly<R, E, J, M, W, T>
     where
-        K: Eq,
-        K: Hash,
-        Q: ?Sized,
+        R: Reach,
     {
         /// A follower leaves before its work, which never ran, is dropped: while that takes its time
         /// or calls the group, nobody must wait for this one to take over (G6).
         fn drop(this: Pin<&mut Self>) {
             let mut stage = this.project().stage;
-            if let StageProj::Following { .. } = stage.as_mut().project() {
-                stage.set(Stage::Entering);
+            match stage.as_mut().project() {
+                StageProj::Following { .. } | StageProj::Pending { .. } => {
+                    stage.set(Stage::Leading { lead: Lead::none() });
+                }
+                StageProj::Leading { .. } => {}
             }
         }
     }
@@ -69,88 +104,145 @@ pin_project! {
 
 pin_project! {
     #[project = StageProj]
-    enum Stage<L, W> {
-        Entering,
+    enum Stage<L, W, P> {
+        // Or about to enter, if it is the lead of nothing.
         Leading { #[pin] lead: L },
         Following { #[pin] wait: W },
+        Pending { #[pin] pending: P },
     }
 }
 
-impl<'a, 'k, K, V, S, Q, F, M, W, T> Fly<'a, 'k, K, V, S, Q, F, M, W, T>
+impl<R, E, J, M, W, T> Fly<R, E, J, M, W, T>
 where
-    K: Eq + Hash,
-    Q: ?Sized,
-    M: Fn(Follower<'a, K, V>) -> W,
+    R: Reach,
+    M: Fn(Follower<R>) -> W,
 {
-    pub(crate) fn new(
-        core: &'a Core<K, V, S>,
-        key: &'k Q,
-        on_cancel: OnCancel,
-        work: F,
-        wait: M,
-        finish: T,
-    ) -> Self {
-        let (work, stage) = (Work::new(work), Stage::Entering);
-        Self { core, key, on_cancel, done: false, wait, finish, work, stage }
-    }
-}
-
-impl<'a, K, V, S, Q, F, M, W, T, R> Future for Fly<'a, '_, K, V, S, Q, F, M, W, T>
-where
-    K: Eq + Hash + Borrow<Q>,
-    V: Clone,
-    S: BuildHasher,
-    Q: ?Sized + Eq + Hash + ToOwned<Owned = K>,
-    F: Future<Output = V>,
-    M: Fn(Follower<'a, K, V>) -> W,
-    W: Future<Output = Waited<'a, K, V>>,
-    T: Fn(Answer<V>) -> R,
-{
-    type Output = R;
-
-    #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<R> {
-        let mut this = self.project();
-        assert!(!*this.done, "the future of a call was polled after it returned");
-        if let StageProj::Leading { lead } = this.stage.as_mut().project() {
-            lead.expect_end();
+    pub(crate) fn new(enter: E, work: J, wait: M, finish: T) -> Self {
+        Self {
+            enter,
+            done: false,
+            wait,
+            finish,
+            work,
+            stage: Stage::Leading { lead: Lead::none() },
         }
+    }
+
+    /// Of a call that has entered and follows.
+    pub(crate) fn following(follower: Follower<R>, enter: E, work: J, wait: M, finish: T) -> Self {
+        let stage = Stage::Following { wait: wait(follower) };
+        Self { enter, done: false, wait, finish, work, stage }
+    }
+
+    /// Of a call that has entered and leads.
+    pub(crate) fn leading(permit: Permit<R>, enter: E, work: J, wait: M, finish: T) -> Self {
+        let stage = Stage::Pending { pending: Pending::new(permit) };
+        Self { enter, done: false, wait, finish, work, stage }
+    }
+
+    /// The flight that it leads, if that has begun and others know of it.
+    pub(crate) fn led(self: Pin<&Self>) -> Option<&Arc<Flight<R::V>>> {
+        match self.get_ref().stage {
+            Stage::Leading { ref lead } => lead.flight(),
+            Stage::Following { .. } | Stage::Pending { .. } => None,
+        }
+    }
+}
+
+impl<R, E, J, M, W, T> Fly<R, E, J, M, W, T>
+where
+    R: Reach,
+    R::V: Clone,
+    E: Enter<R>,
+    J: Job<R::V>,
+    M: Fn(Follower<R>) -> W,
+    W: Future<Output = Waited<R>>,
+{
+    /// Goes on until the work has begun, or there is an answer without it.
+    #[inline(never)]
+    fn wait(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Answer<R::V>>> {
+        let mut this = self.project();
         let answer = loop {
             match this.stage.as_mut().project() {
-                StageProj::Entering => {
-                    this.stage.set(Stage::Leading { lead: Lead::none() });
-                    let StageProj::Leading { mut lead } = this.stage.as_mut().project() else {
-                        unreachable!("just set")
-                    };
-                    let (table, hash) = this.core.locate(*this.key);
-                    match lead.as_mut().enter(table, hash, *this.key, *this.on_cancel) {
-                        Entry::Lead => this.work.as_mut().start(lead.id()),
-                        Entry::Follow(follower) => {
-                            this.stage.set(Stage::Following { wait: (this.wait)(follower) });
-                        }
-                        Entry::Reentrant => break Err(CallError::Reentrant),
+                StageProj::Leading { lead } if lead.is_led() => return Poll::Ready(None),
+                StageProj::Leading { mut lead } => match this.enter.meet(lead.as_mut()) {
+                    Entry::Began => lead.start(this.work.as_mut()),
+                    Entry::Lead(permit) => {
+                        this.stage.set(Stage::Pending { pending: Pending::new(permit) });
                     }
-                }
+                    Entry::Follow(follower) => {
+                        this.stage.set(Stage::Following { wait: (this.wait)(follower) });
+                    }
+                    Entry::Reentrant => break Err(CallError::Reentrant),
+                    Entry::Full => break Err(CallError::TooManyFollowers),
+                },
                 StageProj::Following { wait } => match ready!(wait.poll(cx)) {
-                    Waited::Lead(lead) => {
-                        this.work.as_mut().start(lead.id());
-                        this.stage.set(Stage::Leading { lead });
+                    Waited::Lead(permit) => {
+                        this.stage.set(Stage::Pending { pending: Pending::new(permit) });
                     }
                     Waited::Landed(Ok(value)) => {
                         break Ok(Outcome { value, role: Role::Joined });
                     }
                     Waited::Landed(Err(panicked)) => break Err(CallError::Panicked(panicked)),
                     Waited::Cancelled => break Err(CallError::Cancelled),
+                    Waited::TimedOut => break Err(CallError::TimedOut),
                 },
-                StageProj::Leading { lead } => {
-                    let returned = ready!(this.work.as_mut().poll(cx));
-                    *this.done = true;
-                    break finish_leading(lead, returned);
+                StageProj::Pending { pending } => {
+                    let lead = Lead::taken_over(ready!(pending.poll(cx)));
+                    this.stage.set(Stage::Leading { lead });
+                    let StageProj::Leading { lead } = this.stage.as_mut().project() else {
+                        unreachable!("just set")
+                    };
+                    lead.start(this.work.as_mut());
                 }
             }
         };
+        Poll::Ready(Some(answer))
+    }
+}
+
+impl<R, E, J, M, W, T, A> Future for Fly<R, E, J, M, W, T>
+where
+    R: Reach,
+    R::V: Clone,
+    E: Enter<R>,
+    J: Job<R::V>,
+    M: Fn(Follower<R>) -> W,
+    W: Future<Output = Waited<R>>,
+    T: Fn(Answer<R::V>) -> A,
+{
+    type Output = A;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<A> {
+        let mut this = self.as_mut().project();
+        assert!(!*this.done, "the future of a call was polled after it returned");
+        let is_leading = match this.stage.as_mut().project() {
+            StageProj::Leading { lead } if lead.is_led() => {
+                lead.expect_end();
+                true
+            }
+            StageProj::Leading { mut lead } => {
+                let began = this.enter.begin(lead.as_mut());
+                if began {
+                    lead.start(this.work.as_mut());
+                }
+                began
+            }
+            StageProj::Following { .. } | StageProj::Pending { .. } => false,
+        };
+        if !is_leading && let Some(answer) = ready!(self.as_mut().wait(cx)) {
+            let this = self.project();
+            *this.done = true;
+            return Poll::Ready((this.finish)(answer));
+        }
+        let mut this = self.project();
+        let StageProj::Leading { mut lead } = this.stage.as_mut().project() else {
+            unreachable!("it waited for nothing else")
+        };
+        let returned = ready!(lead.as_mut().poll(this.work.as_mut(), cx));
         *this.done = true;
-        Poll::Ready((this.finish)(answer))
+        Poll::Ready((this.finish)(finish_leading(lead, returned)))
     }
 }
 
@@ -158,7 +250,7 @@ where
 pub(crate) fn fly_blocking<K, V, S, Q>(
     core: &Core<K, V, S>,
     key: &Q,
-    on_cancel: OnCancel,
+    asks: impl Asks,
     work: impl FnOnce() -> V,
 ) -> Answer<V>
 where
@@ -169,25 +261,66 @@ where
 {
     let (table, hash) = core.locate(key);
     let mut lead = pin!(Lead::none());
-    match lead.as_mut().enter(table, hash, key, on_cancel) {
-        Entry::Lead => {}
-        Entry::Follow(follower) => match follower.wait_blocking() {
-            Waited::Lead(taken_over) => lead.set(taken_over),
-            Waited::Landed(Ok(value)) => return Ok(Outcome { value, role: Role::Joined }),
-            Waited::Landed(Err(panicked)) => return Err(CallError::Panicked(panicked)),
-            Waited::Cancelled => return Err(CallError::Cancelled),
-        },
-        Entry::Reentrant => return Err(CallError::Reentrant),
+    if !lead.as_mut().begin(table, hash, key, asks.ask()) {
+        match meet_blocking(lead.as_mut(), table, key, asks.ask()) {
+            Ok(None) => {}
+            Ok(Some(value)) => return Ok(Outcome { value, role: Role::Joined }),
+            Err(error) => return Err(error),
+        }
     }
-    let returned = work::call(lead.id(), work);
+    let returned = if lead.has_relay() {
+        block_on(poll_fn(|cx| lead.as_mut().poll_relay(cx)))
+    } else {
+        work::call(lead.id(), work)
+    };
     finish_leading(lead, returned)
 }
 
+/// Waits for whoever is there. `None` if the caller leads.
+#[cold]
+fn meet_blocking<'a, K, V, Q>(
+    mut lead: Pin<&mut Lead<&'a Table<K, V>>>,
+    table: &'a Table<K, V>,
+    key: &Q,
+    ask: &Ask,
+) -> Result<Option<V>, CallError>
+where
+    K: Eq + Hash + Borrow<Q>,
+    V: Clone,
+    Q: ?Sized + Eq + ToOwned<Owned = K>,
+{
+    let deadline = deadline(ask);
+    let permit = match lead.as_mut().meet(table, key, ask) {
+        Entry::Began => return Ok(None),
+        Entry::Lead(permit) => permit,
+        Entry::Follow(follower) => match follower.wait_blocking(deadline) {
+            Waited::Lead(permit) => permit,
+            Waited::Landed(Ok(value)) => return Ok(Some(value)),
+            Waited::Landed(Err(panicked)) => return Err(CallError::Panicked(panicked)),
+            Waited::Cancelled => return Err(CallError::Cancelled),
+            Waited::TimedOut => return Err(CallError::TimedOut),
+        },
+        Entry::Reentrant => return Err(CallError::Reentrant),
+        Entry::Full => return Err(CallError::TooManyFollowers),
+    };
+    let permit = Pending::new(permit).wait_blocking(deadline).ok_or(CallError::TimedOut)?;
+    lead.set(Lead::taken_over(permit));
+    Ok(None)
+}
+
+/// `None` is never.
+fn deadline(ask: &Ask) -> Option<Instant> {
+    Instant::now().checked_add(ask.timeout?)
+}
+
 #[inline(always)]
-fn finish_leading<K: Eq + Hash, V: Clone>(
-    lead: Pin<&mut Lead<'_, K, V>>,
-    returned: Result<V, work::Payload>,
-) -> Answer<V> {
+fn finish_leading<R: Reach>(
+    lead: Pin<&mut Lead<R>>,
+    returned: Result<R::V, work::Payload>,
+) -> Answer<R::V>
+where
+    R::V: Clone,
+{
     match returned {
         Ok(value) => {
             let (value, followers) = lead.land(value);

@@ -1,34 +1,34 @@
 //! A caller that joined a flight: how it waits, and how it goes.
 
-use std::hash::Hash;
+use std::time::Instant;
 
 use event_listener::{Listener, listener};
 
-use super::{Flight, Lead, OnCancel, Visit};
+use super::{Flight, Permit, Ticket, Visit, state::Who};
 use crate::{
     error::Panicked,
-    sync::Arc,
-    table::{KeyHash, Table},
+    sync::{Arc, wait_until},
+    table::{KeyHash, Reach},
 };
 
-/// A seat in a shared flight. Dropping it before there is an outcome leaves the flight (step 5).
-pub(crate) struct Follower<'t, K: Eq + Hash, V> {
-    table: &'t Table<K, V>,
-    /// `None` only after the seat was given up for an answer.
-    flight: Option<Arc<Flight<V>>>,
+/// A place among the followers of a flight. Dropping it before there is an outcome leaves the flight
+/// (step 5).
+pub(crate) struct Follower<R: Reach> {
+    table: R,
+    /// `None` only after the place was given up for an answer.
+    flight: Option<Arc<Flight<R::V>>>,
     hash: KeyHash,
-    /// That of joining, which `OnCancel::Fail` compares with the flight's.
-    generation: u32,
-    who: OnCancel,
+    ticket: Ticket,
 }
 
 /// What waiting came to.
-pub(crate) enum Waited<'t, K: Eq + Hash, V> {
-    Landed(Result<V, Panicked>),
+pub(crate) enum Waited<R: Reach> {
+    Landed(Result<R::V, Panicked>),
     /// The leader was cancelled and this follower has its place.
-    Lead(Lead<'t, K, V>),
+    Lead(Permit<R>),
     /// The leader was cancelled and this follower wanted to know.
     Cancelled,
+    TimedOut,
 }
 
 /// Why there is nothing to wait for.
@@ -36,21 +36,16 @@ enum Turn {
     Landed,
     Lead,
     Cancelled,
+    TimedOut,
 }
 
-impl<'t, K: Eq + Hash, V> Follower<'t, K, V> {
-    pub(crate) fn new(
-        table: &'t Table<K, V>,
-        hash: KeyHash,
-        who: OnCancel,
-        flight: Arc<Flight<V>>,
-        generation: u32,
-    ) -> Self {
-        Self { table, flight: Some(flight), hash, generation, who }
+impl<R: Reach> Follower<R> {
+    pub(crate) fn new(table: R, hash: KeyHash, flight: Arc<Flight<R::V>>, ticket: Ticket) -> Self {
+        Self { table, flight: Some(flight), hash, ticket }
     }
 
-    fn flight(&self) -> &Arc<Flight<V>> {
-        self.flight.as_ref().expect("a seat that is still taken has a flight")
+    pub(crate) fn flight(&self) -> &Arc<Flight<R::V>> {
+        self.flight.as_ref().expect("a place that is still taken has a flight")
     }
 
     fn is_landed(&self) -> bool {
@@ -65,23 +60,24 @@ impl<'t, K: Eq + Hash, V> Follower<'t, K, V> {
         if self.is_landed() {
             return Some(Turn::Landed);
         }
-        match self.who {
-            OnCancel::Fail => (flight.generation() != self.generation).then_some(Turn::Cancelled),
-            OnCancel::TakeOver => (flight.visit() == Visit::Lead).then_some(Turn::Lead),
+        if flight.tells(self.ticket) {
+            return Some(Turn::Cancelled);
         }
+        (self.ticket.who() == Who::Able && flight.visit() == Visit::Lead).then_some(Turn::Lead)
     }
 
-    /// Gives the seat up for what the turn brings.
-    fn conclude(mut self, turn: Turn) -> Waited<'t, K, V>
+    /// Gives the place up for what the turn brings.
+    fn conclude(mut self, turn: Turn) -> Waited<R>
     where
-        V: Clone,
+        R::V: Clone,
     {
         match turn {
             Turn::Lead => {
-                let flight = self.flight.take().expect("a seat that is still taken has a flight");
-                Waited::Lead(Lead::taken_over(self.table, self.hash, flight))
+                let flight = self.flight.take().expect("a place that is still taken has a flight");
+                Waited::Lead(Permit::taken_over(self.table.clone(), self.hash, flight))
             }
             Turn::Cancelled => Waited::Cancelled,
+            Turn::TimedOut => Waited::TimedOut,
             Turn::Landed => match self.flight().outcome() {
                 Some(outcome) => Waited::Landed(outcome.clone()),
                 None => unreachable!("only a landed flight ends the wait this way"),
@@ -90,9 +86,9 @@ impl<'t, K: Eq + Hash, V> Follower<'t, K, V> {
     }
 
     /// Waits as a thread.
-    pub(crate) fn wait_blocking(self) -> Waited<'t, K, V>
+    pub(crate) fn wait_blocking(self, deadline: Option<Instant>) -> Waited<R>
     where
-        V: Clone,
+        R::V: Clone,
     {
         let turn = loop {
             listener!(self.flight().event => listener);
@@ -100,9 +96,12 @@ impl<'t, K: Eq + Hash, V> Follower<'t, K, V> {
                 listener.discard();
                 break turn;
             }
-            listener.wait();
+            let notified = wait_until(listener, deadline);
             if self.is_landed() {
                 break Turn::Landed;
+            }
+            if !notified {
+                break Turn::TimedOut;
             }
         };
         self.conclude(turn)
@@ -111,10 +110,9 @@ impl<'t, K: Eq + Hash, V> Follower<'t, K, V> {
 
 /// Waits as a task.
 #[expect(clippy::manual_async_fn, reason = "an async fn would keep its argument twice")]
-pub(crate) fn wait<'t, K, V>(follower: Follower<'t, K, V>) -> impl Future<Output = Waited<'t, K, V>>
+pub(crate) fn wait<R: Reach>(follower: Follower<R>) -> impl Future<Output = Waited<R>>
 where
-    K: Eq + Hash,
-    V: Clone,
+    R::V: Clone,
 {
     async move {
         let turn = loop {
@@ -133,13 +131,15 @@ where
     }
 }
 
-impl<K: Eq + Hash, V> Drop for Follower<'_, K, V> {
+impl<R: Reach> Drop for Follower<R> {
     fn drop(&mut self) {
         if let Some(flight) = self.flight.take()
             && flight.outcome().is_none()
-            && flight.leave(self.who)
+            && flight.leave(self.ticket.who())
+            && self.table.table().bury(self.hash, &flight)
         {
-            self.table.bury(self.hash, &flight);
+            // Its work is still in it, and goes as that of a leader does (G1).
+            drop(Permit::taken_over(self.table.clone(), self.hash, flight));
         }
     }
 }

@@ -1,153 +1,190 @@
-//! The lead of a flight, as a guard: it lands, reports a panic, or, dropped, abandons.
+//! The lead of a flight that may be in a cell: a permit, and the node that the cell points to.
 
-use std::{any::Any, borrow::Borrow, hash::Hash, pin::Pin};
+use std::{
+    any::Any,
+    borrow::Borrow,
+    pin::Pin,
+    task::{Context, Poll},
+};
 
 use pin_project_lite::pin_project;
 
-use super::{Flight, FlightId, Follower, OnCancel};
+use super::{
+    Ask, Flight, FlightId, Follower, Permit,
+    permit::Held,
+    work::{Job, Payload},
+};
 use crate::{
-    error::Panicked,
     sync::Arc,
-    table::{Closed, Entered, KeyHash, Node, Table},
+    table::{Entered, KeyHash, Node, Reach},
 };
 
 pin_project! {
-    /// A place for the right and duty to end a flight. Dropping it abandons the flight (step 3). It
-    /// is pinned because the table may point into it.
-    pub(crate) struct Lead<'t, K, V>
+    /// Pinned because the table may point into it. Dropping it abandons the flight.
+    pub(crate) struct Lead<R>
     where
-        K: Eq,
-        K: Hash,
+        R: Reach,
     {
-        // `None` before there is a flight, and once it is over.
-        table: Option<&'t Table<K, V>>,
-        id: FlightId,
-        hash: KeyHash,
-        // Present if the lead was taken over. A first leader finds its followers only at the slot.
-        flight: Option<Arc<Flight<V>>>,
+        held: Held<R>,
         #[pin]
-        node: Node<K>,
+        node: Node<R::K>,
     }
 
-    impl<K, V> PinnedDrop for Lead<'_, K, V>
+    impl<R> PinnedDrop for Lead<R>
     where
-        K: Eq,
-        K: Hash,
+        R: Reach,
     {
-        #[inline]
+        #[inline(always)]
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
-            if let Some(table) = this.table.take() {
-                table.abandon(*this.hash, *this.id, this.node, this.flight.take());
-            }
+            this.held.give_up(Some(this.node));
         }
     }
 }
 
-/// What a caller that entered is.
-pub(crate) enum Entry<'t, K: Eq + Hash, V> {
-    Lead,
-    Follow(Follower<'t, K, V>),
+/// What a caller is that has not begun a flight at once.
+pub(crate) enum Entry<R: Reach> {
+    /// It leads after all, or another's flight, and has to ask whether that may begin.
+    Lead(Permit<R>),
+    /// It leads a flight that is in the map or in a cell.
+    Began,
+    Follow(Follower<R>),
     /// Part of the work that it would wait for.
     Reentrant,
+    /// There are too many followers for it.
+    Full,
 }
 
-impl<'t, K: Eq + Hash, V> Lead<'t, K, V> {
+impl<R: Reach> Lead<R> {
     /// Of no flight.
     #[inline(always)]
     pub(crate) fn none() -> Self {
-        Self { table: None, id: FlightId(0), hash: KeyHash::NONE, flight: None, node: Node::new() }
+        Self { held: Held::none(), node: Node::new() }
     }
 
     #[inline(always)]
-    pub(crate) fn taken_over(
-        table: &'t Table<K, V>,
-        hash: KeyHash,
-        flight: Arc<Flight<V>>,
-    ) -> Self {
-        Self { table: Some(table), id: flight.id(), hash, flight: Some(flight), node: Node::new() }
+    pub(crate) fn taken_over(permit: Permit<R>) -> Self {
+        Self { held: permit.into_held(), node: Node::new() }
     }
 
-    /// Step 1. With `Entry::Lead` this is the lead of the key's flight.
+    /// Step 1, as far as it goes without a lock. `true` if this is the lead of the key's flight now;
+    /// otherwise the caller has to `meet` whoever is there.
     #[inline(always)]
-    pub(crate) fn enter<Q>(
+    pub(crate) fn begin<Q>(
         self: Pin<&mut Self>,
-        table: &'t Table<K, V>,
+        table: R,
         hash: KeyHash,
         key: &Q,
-        who: OnCancel,
-    ) -> Entry<'t, K, V>
+        ask: &Ask,
+    ) -> bool
     where
-        K: Borrow<Q>,
-        Q: ?Sized + Eq + ToOwned<Owned = K>,
+        R::K: Borrow<Q>,
+        Q: ?Sized + Eq + ToOwned<Owned = R::K>,
     {
         let this = self.project();
-        match table.enter(hash, key, who, this.node) {
-            Entered::Lead(id) => *this.id = id,
-            Entered::TakeOver(flight) => {
-                *this.id = flight.id();
-                *this.flight = Some(flight);
+        this.held.hash = hash;
+        let Some(id) = table.table().claim(hash, key, ask, this.node) else { return false };
+        this.held.id = id;
+        this.held.table = Some(table);
+        true
+    }
+
+    /// Step 1, the rest. With `Entry::Began` this is the lead of the key's flight.
+    #[inline(always)]
+    pub(crate) fn meet<Q>(self: Pin<&mut Self>, table: R, key: &Q, ask: &Ask) -> Entry<R>
+    where
+        R::K: Borrow<Q>,
+        Q: ?Sized + Eq + ToOwned<Owned = R::K>,
+    {
+        let this = self.project();
+        let hash = this.held.hash;
+        match table.table().enter(hash, key, ask, this.node) {
+            Entered::Lead(id) => {
+                this.held.id = id;
+                this.held.table = Some(table);
+                Entry::Began
             }
-            Entered::Follow(flight, generation) => {
-                return Entry::Follow(Follower::new(table, hash, who, flight, generation));
+            Entered::TakeOver(flight) => Entry::Lead(Permit::taken_over(table, hash, flight)),
+            Entered::Pending(flight) => {
+                Entry::Lead(Permit::new(table, hash, flight.id(), Some(flight)))
             }
-            Entered::Reentrant => return Entry::Reentrant,
+            Entered::Follow(flight, ticket) => {
+                Entry::Follow(Follower::new(table, hash, flight, ticket))
+            }
+            Entered::Reentrant => Entry::Reentrant,
+            Entered::Full => Entry::Full,
+            Entered::Gone(_) => unreachable!("a caller with work can lead what nobody leads"),
         }
-        *this.table = Some(table);
-        *this.hash = hash;
-        Entry::Lead
     }
 
     /// Before waiting work goes on: if it ends now, what `close` needs is on its way.
     #[inline(always)]
     pub(crate) fn expect_end(&self) {
-        if let Some(table) = self.table {
-            table.expect_end(self.hash);
+        if let Some(table) = &self.held.table {
+            table.table().expect_end(self.held.hash);
         }
     }
 
+    /// Whether there is a flight.
+    #[inline(always)]
+    pub(crate) fn is_led(&self) -> bool {
+        self.held.table.is_some()
+    }
+
+    #[inline(always)]
     pub(crate) fn id(&self) -> FlightId {
-        self.id
+        self.held.id
     }
 
-    /// Takes the flight out of the table and hands over its followers, if it has any (G3: first the
-    /// slot goes, then the outcome appears). The key comes along, for its `Drop` to run last.
-    #[inline(always)]
-    fn close(self: Pin<&mut Self>) -> Option<Closed<K, V>> {
-        let this = self.project();
-        let table = this.table.take().expect("a flight ends once");
-        table.close(*this.hash, *this.id, this.node, this.flight.take())
+    pub(crate) fn flight(&self) -> Option<&Arc<Flight<R::V>>> {
+        self.held.flight()
     }
 
-    /// Step 2. Returns the leader's value and the number of followers.
     #[inline(always)]
-    pub(crate) fn land(self: Pin<&mut Self>, value: V) -> (V, usize)
+    pub(crate) fn has_relay(&self) -> bool {
+        self.held.has_relay()
+    }
+
+    /// Begins the work, unless there is some already that goes on.
+    #[inline(always)]
+    pub(crate) fn start<J: Job<R::V>>(self: Pin<&mut Self>, work: Pin<&mut J>) {
+        let held = self.project().held;
+        if !held.has_relay()
+            && let Some(relay) = work.start(held.id)
+        {
+            held.relay = Some(relay);
+        }
+    }
+
+    /// Polls the flight's work: its own, or its leader's.
+    #[inline(always)]
+    pub(crate) fn poll(
+        self: Pin<&mut Self>,
+        work: Pin<&mut impl Job<R::V>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<R::V, Payload>> {
+        let held = self.project().held;
+        if held.has_relay() { held.poll_relay(cx) } else { work.poll(cx) }
+    }
+
+    pub(crate) fn poll_relay(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<R::V, Payload>> {
+        self.project().held.poll_relay(cx)
+    }
+
+    #[inline(always)]
+    pub(crate) fn land(self: Pin<&mut Self>, value: R::V) -> (R::V, usize)
     where
-        V: Clone,
+        R::V: Clone,
     {
-        match self.close() {
-            // An unshared value is moved, never cloned (G11).
-            None => (value, 0),
-            Some(closed) => (share(&closed, value), closed.followers),
-        }
+        let this = self.project();
+        this.held.land(Some(this.node), value)
     }
 
-    /// The work panicked: the followers learn its text (G8).
-    #[cold]
     pub(crate) fn panicked(self: Pin<&mut Self>, payload: &(dyn Any + Send)) {
-        if let Some(closed) = self.close() {
-            closed.flight.publish(Err(Panicked::from_payload(payload)));
-        }
-    }
-}
-
-/// Gives the flight the original, so that a panic in `Clone` hits only the caller that clones.
-#[cold]
-#[inline(never)]
-fn share<K, V: Clone>(closed: &Closed<K, V>, value: V) -> V {
-    closed.flight.publish(Ok(value));
-    match closed.flight.outcome() {
-        Some(Ok(value)) => value.clone(),
-        _ => unreachable!("just published, and an outcome never changes"),
+        let this = self.project();
+        this.held.panicked(Some(this.node), payload);
     }
 }

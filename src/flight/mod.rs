@@ -4,10 +4,10 @@
 //! # Who holds what
 //!
 //! A flight begins *solo*: a key and an id that the table can find, in a cell or in a slot of its map
-//! (see [`table`](crate::table)), and a [`Lead`] in the leader's future or stack frame. The first
-//! follower makes it a slot of the map with an `Arc<Flight>`; the leader does not notice. Everybody
-//! who waits holds that `Arc`, and the leader finds it when it comes back to the slot, under the
-//! slot's lock. Below, *slot* means either place.
+//! (see [`table`](crate::table)), and a [`Lead`] in the leader's future or stack frame, or, in the map,
+//! a [`Permit`] that may move. The first follower makes it a slot of the map with an `Arc<Flight>`; the
+//! leader does not notice. Everybody who waits holds that `Arc`, and the leader finds it when it comes
+//! back to the slot, under the slot's lock. Below, *slot* means either place.
 //!
 //! ```text
 //!             enter                enter
@@ -49,13 +49,37 @@
 //!    flights in the same step, because its leader may not know its followers yet; the step that
 //!    ends the flight takes it out of there.
 //!
+//! 7. **queue** (locked): a fresh caller does not join a flight under way but the *pending* one behind
+//!    it in the slot, and leads it if there is none. A pending flight is an ordinary one, whose leader
+//!    has to wait: it can be joined (by fresh callers), abandoned, taken over, and die. Whatever takes
+//!    the flight under way out of the slot (land, abandon, leave, forget) puts the pending one into its
+//!    place in the same step, and lets its leader begin after unlocking.
+//! 8. **hand over** (locked): a leader with work of the flight's own (`relay`) is dropped. If somebody
+//!    inside is able to lead, the work is put into the flight, and then the flight is abandoned as by
+//!    step 3; who takes the lead takes the work and goes on with it. If all who could have left in
+//!    between, the leader takes the lead back, which nobody else can have, drops the work, and only
+//!    then abandons. In the same way the last one to leave a flight with such work in it becomes its
+//!    leader first (step 5).
+//! 9. **die**: a leader whose work is to be aborted when nobody wants it (`abort_when_abandoned`) asks,
+//!    in one change of the state word, whether nobody follows; from then on the flight is *dying*. It
+//!    then drops its work unpolled and abandons the flight. Who comes in between and has work waits for
+//!    that as an ordinary follower, and takes over; who has none finds no flight.
+//!
+//! # Who has no work
+//!
+//! Handles follow without being able to lead. They are counted, as those of `OnCancel::Fail` are, among
+//! the `bound`, wait on an event of their own, because they could not pass a notification on, and are
+//! woken when the flight lands or is dead. The handle of a spawned call that follows is not counted
+//! beside its task, which shows it the outcome if it should end up leading with no followers.
+//!
 //! # Why it holds
 //!
 //! - **G1, one at a time.** To lead is to have inserted the slot or to have cleared `LEADERLESS`.
 //!   The former happens only where there is no slot. The latter, by exactly one read-modify-write,
 //!   only after `abandon`, which runs after the cancelled work has been dropped. A slot leaves the
-//!   table in `land` (the work has returned), in `abandon` and `leave` (nobody leads, and nobody who
-//!   is counted can), and in `forget`, which is the exception that G1 names.
+//!   table in `land` (the work has returned), in `abandon` and `leave` (nobody leads, nobody who is
+//!   counted can, and there is no half-done work), and in `forget`, which is the exception that G1
+//!   names. A pending flight begins when the one before it has left the table.
 //! - **G2, exactly once.** An outcome is set in `land` by the leader alone, after the slot is out of
 //!   its reach for others; `LEADERLESS` cannot be set any more, so nobody else will lead.
 //! - **G3, never a landed flight.** The slot goes before the outcome appears: who finds the slot
@@ -104,17 +128,29 @@
 //! to a task of an executor that has been shut down, which drops the task and with it the follower.
 //! The wakers of tokio, of smol and of threads only schedule.
 
+mod alarm;
+mod ask;
 mod fly;
 mod follower;
+mod handle;
 mod lead;
+mod pending;
+mod permit;
 pub(crate) mod reentry;
 pub(crate) mod state;
 mod work;
 
+pub use self::handle::Handle;
 pub(crate) use self::{
-    fly::{Answer, Fly, fly_blocking},
+    alarm::Alarm,
+    ask::{Ask, Asks, Plain},
+    fly::{Answer, Caller, Enter, Fly, fly_blocking},
     follower::{Follower, Waited, wait},
     lead::{Entry, Lead},
+    pending::Pending,
+    permit::Permit,
+    reentry::Batch,
+    work::{Payload, Relay, Relayed, Work},
 };
 
 use std::{
@@ -124,35 +160,102 @@ use std::{
 
 use event_listener::{Event, IntoNotification};
 
-use self::state::{OnCancel, SKIPS_MAX, Snapshot, State, Visit};
+use self::state::{Joining, SKIPS_MAX, Snapshot, State, Visit, Who};
 use crate::{
     error::Panicked,
-    sync::{AtomicU32, OnceLock, Ordering},
+    sync::{Arc, AtomicU32, Mutex, OnceLock, Ordering, lock},
+    table::Stamp,
 };
 
 /// Names one flight for ever: across keys, groups and threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct FlightId(pub(crate) u64);
 
-/// A flight that at least one caller has joined.
+/// A flight that others than its leader know of: followers, or those that wait for its end.
 pub(crate) struct Flight<V> {
     id: FlightId,
     state: State,
     /// How often the lead was given up. Changed by the leader alone, before its change of `state`.
     generation: AtomicU32,
     outcome: OnceLock<Result<V, Panicked>>,
+    /// Followers with work of their own wait here.
     event: Event,
+    /// And here those without, who could pass no notification on, and the leader of a pending flight.
+    aside: Event,
+    /// 1 if there are followers without work. Set under the lock that covers joining, so that who
+    /// takes the flight out of the table knows. `Event::notify` is not for nothing.
+    has_audience: AtomicU32,
+    began: Stamp,
+    rare: Mutex<Rare<V>>,
+}
+
+/// What few flights have.
+struct Rare<V> {
+    /// The work of a leader that was cancelled, for the one that takes over. Put there before the lead
+    /// is given up, and taken by whoever has it next.
+    relay: Option<Relay<V>>,
+    /// The leader's, which wants to know when nobody follows any more.
+    alarm: Option<Arc<Alarm>>,
+}
+
+/// How a caller joined.
+pub(crate) enum Joined {
+    Lead,
+    Follow(Ticket),
+    Full,
+    Gone,
+}
+
+/// What a follower must know of its joining: as what it is counted, and after how many abandonments it
+/// wants to be told of the next. In one word, because it is moved a few times at once: a wide load waits
+/// for the narrow stores before it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ticket(u64);
+
+impl Ticket {
+    /// More abandonments than a flight will see.
+    const NEVER: u32 = u32::MAX;
+
+    fn new(who: Who, tell_after: u32) -> Self {
+        Self((who as u64) << 32 | u64::from(tell_after))
+    }
+
+    pub(crate) fn who(self) -> Who {
+        match self.0 >> 32 {
+            0 => Who::Able,
+            1 => Who::Told,
+            2 => Who::Permit,
+            _ => Who::Workless,
+        }
+    }
+
+    fn tell_after(self) -> u32 {
+        self.0 as u32
+    }
 }
 
 impl<V> Flight<V> {
-    /// A led flight with its first follower.
-    pub(crate) fn new(id: FlightId, first: OnCancel) -> Self {
+    /// A led flight.
+    pub(crate) fn new(id: FlightId, began: Stamp) -> Self {
+        Self::with_state(id, State::new(), began)
+    }
+
+    /// A led flight that must not begin before [`start`](Self::start).
+    pub(crate) fn pending(id: FlightId, began: Stamp) -> Self {
+        Self::with_state(id, State::pending(), began)
+    }
+
+    fn with_state(id: FlightId, state: State, began: Stamp) -> Self {
         Self {
             id,
-            state: State::new(first),
+            state,
             generation: AtomicU32::new(0),
             outcome: OnceLock::new(),
             event: Event::new(),
+            aside: Event::new(),
+            has_audience: AtomicU32::new(0),
+            began,
+            rare: Mutex::new(Rare { relay: None, alarm: None }),
         }
     }
 
@@ -160,13 +263,54 @@ impl<V> Flight<V> {
         self.id
     }
 
-    /// Step 1, under the shard's lock: whether the caller leads.
-    pub(crate) fn join(&self, who: OnCancel) -> bool {
-        self.state.join(who)
+    pub(crate) fn began(&self) -> Stamp {
+        self.began
     }
 
-    /// Read under the shard's lock when joining: no abandonment can come between.
-    pub(crate) fn generation(&self) -> u32 {
+    /// Step 1, under the shard's lock.
+    #[inline]
+    pub(crate) fn join(&self, ask: &Ask) -> Joined {
+        let who = ask.who;
+        if ask.is_watched || matches!(who, Who::Permit | Who::Workless) {
+            self.expect_audience();
+        }
+        match self.state.join(who, ask.max_followers) {
+            Joining::Lead => Joined::Lead,
+            Joining::Full => Joined::Full,
+            Joining::Gone => Joined::Gone,
+            Joining::Follow(counted) => {
+                let tell_after = match who {
+                    // Under that lock no abandonment can come between the two. One that came to a
+                    // dying flight knows of the one to come.
+                    Who::Told => self.generation() + u32::from(counted != who),
+                    _ => Ticket::NEVER,
+                };
+                Joined::Follow(Ticket::new(counted, tell_after))
+            }
+        }
+    }
+
+    /// Under the shard's lock, or by the leader: somebody is going to wait for the flight without being
+    /// able to lead it.
+    pub(crate) fn expect_audience(&self) {
+        // Relaxed: the lock that is held orders it before the flight's end; for the end by `leave`, a
+        // change of `state` that follows does.
+        self.has_audience.store(1, Ordering::Relaxed);
+    }
+
+    fn wake_audience(&self) {
+        // Relaxed: as above.
+        if self.has_audience.load(Ordering::Relaxed) == 1 {
+            notify(&self.aside, usize::MAX);
+        }
+    }
+
+    /// Whether a follower is to be told of an abandonment.
+    fn tells(&self, ticket: Ticket) -> bool {
+        ticket.tell_after() != Ticket::NEVER && self.generation() > ticket.tell_after()
+    }
+
+    fn generation(&self) -> u32 {
         // Acquire: pairs with the Release in `abandon`; a follower that sees the new generation
         // also sees what the abandoned work did.
         self.generation.load(Ordering::Acquire)
@@ -181,6 +325,7 @@ impl<V> Flight<V> {
         let fresh = self.outcome.set(outcome).is_ok();
         debug_assert!(fresh, "a flight lands once");
         self.wake(usize::MAX);
+        self.wake_audience();
     }
 
     pub(crate) fn outcome(&self) -> Option<&Result<V, Panicked>> {
@@ -198,9 +343,66 @@ impl<V> Flight<V> {
     pub(crate) fn wake_successors(&self, left: Snapshot) {
         if left.bound() > 0 {
             self.wake(usize::MAX);
+            self.wake_audience();
         } else if left.able() > 0 {
             self.wake(left.skips() as usize + 1);
         }
+        if left.is_dead() {
+            self.wake_audience();
+        }
+    }
+
+    /// Step 7, after unlocking: the flight that this one waited for is gone from the table.
+    pub(crate) fn start(&self) {
+        self.state.start();
+        notify(&self.aside, usize::MAX);
+    }
+
+    /// Step 8, by the leader, which keeps the lead (and gets the work back) if nobody is there to take
+    /// it. For a flight in the table under the shard's lock.
+    pub(crate) fn hand_over(&self, relay: Relay<V>) -> Result<Snapshot, Relay<V>> {
+        if self.snapshot().able() == 0 {
+            return Err(relay);
+        }
+        lock(&self.rare).relay = Some(relay);
+        let left = self.abandon();
+        if left.is_dead() {
+            // They all left meanwhile. Nobody can have seen the work: not from inside, where none is
+            // able to lead, nor from outside, where the lock is.
+            self.state.reclaim();
+            return Err(self.take_relay().expect("just put there"));
+        }
+        Ok(left)
+    }
+
+    /// For whoever has just taken the lead, or ends the flight.
+    pub(crate) fn take_relay(&self) -> Option<Relay<V>> {
+        lock(&self.rare).relay.take()
+    }
+
+    pub(crate) fn has_relay(&self) -> bool {
+        lock(&self.rare).relay.is_some()
+    }
+
+    /// Takes the lead if nobody has it and no work was begun, under the shard's lock.
+    pub(crate) fn lead_out_afresh(&self) -> bool {
+        self.state.lead_out_unless(|| self.has_relay())
+    }
+
+    /// Takes the lead of a dead flight that nobody can join meanwhile.
+    pub(crate) fn reclaim(&self) {
+        self.state.reclaim();
+    }
+
+    /// For the leader: rings when nobody follows any more.
+    pub(crate) fn set_alarm(&self, alarm: &Arc<Alarm>) {
+        lock(&self.rare).alarm = Some(Arc::clone(alarm));
+        self.state.set_abortable();
+    }
+
+    /// For the leader: whether it has given the flight up because nobody follows.
+    pub(crate) fn begin_to_die(&self) -> bool {
+        self.state.begin_to_die()
     }
 
     /// Step 4, for a follower that is able to lead.
@@ -215,27 +417,37 @@ impl<V> Flight<V> {
     }
 
     /// Notifies `n` followers more, whatever was notified before.
-    ///
-    /// A waker that panics would leave the ones after it waiting for ever, and make this caller
-    /// panic, whose work may well have returned. The event has moved on past it by then, so trying
-    /// again ends.
     fn wake(&self, n: usize) {
-        while let Err(payload) =
-            catch_unwind(AssertUnwindSafe(|| self.event.notify(n.additional())))
-        {
-            // Dropping it could panic again.
-            forget(payload);
-        }
+        notify(&self.event, n);
     }
 
     /// Step 5: counts a follower out; `true` if the flight is dead and its slot must go.
     #[must_use]
-    fn leave(&self, who: OnCancel) -> bool {
+    #[inline]
+    fn leave(&self, who: Who) -> bool {
         let left = self.state.leave(who);
-        if left.is_leaderless() && !left.is_dead() {
+        left.is_remarkable() && self.has_left(left)
+    }
+
+    fn has_left(&self, left: Snapshot) -> bool {
+        if left.is_dead() {
+            self.wake_audience();
+        } else if left.is_leaderless() {
             self.wake(1);
+        } else if left.is_unwanted() {
+            let alarm = lock(&self.rare).alarm.clone();
+            alarm.expect("set before the bit was").ring();
         }
         left.is_dead()
+    }
+}
+
+/// A waker that panics would leave the ones after it waiting for ever, and make this caller panic,
+/// whose work may well have returned. The event has moved on past it by then, so trying again ends.
+fn notify(event: &Event, n: usize) {
+    while let Err(payload) = catch_unwind(AssertUnwindSafe(|| event.notify(n.additional()))) {
+        // Dropping it could panic again.
+        forget(payload);
     }
 }
 

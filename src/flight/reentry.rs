@@ -4,7 +4,11 @@
 //! by key, so a call after `forget` is legal, and work on the stack twice removed (a -> b -> a) is
 //! found. It sees one stack: recursion through another task or thread is invisible to it.
 
-use std::cell::{Cell, RefCell};
+use std::{
+    cell::{Cell, RefCell},
+    // Not those of the models: it is shared by nobody else's doing.
+    sync::Arc,
+};
 
 use super::FlightId;
 use crate::sync::plain_thread_local;
@@ -15,52 +19,104 @@ const INLINE: usize = 16;
 struct Stack {
     depth: Cell<usize>,
     inline: [Cell<u64>; INLINE],
+    /// How many batches are on this stack.
+    batches: Cell<usize>,
 }
 
 plain_thread_local! {
-    static STACK: Stack = Stack { depth: Cell::new(0), inline: [const { Cell::new(0) }; INLINE] }
+    static STACK: Stack = Stack {
+        depth: Cell::new(0),
+        inline: [const { Cell::new(0) }; INLINE],
+        batches: Cell::new(0),
+    }
 }
 
 thread_local! {
     /// Flights nested deeper than `INLINE`. Each of them has a stack frame, so there cannot be many.
     static DEEPER: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
+
+    static BATCHES: RefCell<Vec<Batch>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Flights that have one work together.
+#[derive(Clone)]
+pub(crate) struct Batch {
+    /// Sorted.
+    flights: Arc<[u64]>,
+}
+
+impl Batch {
+    pub(crate) fn new(flights: impl Iterator<Item = FlightId>) -> Self {
+        let mut flights: Vec<u64> = flights.map(|id| id.0).collect();
+        flights.sort_unstable();
+        Self { flights: flights.into() }
+    }
+
+    /// Runs a part of their work.
+    pub(crate) fn within<R>(&self, part: impl FnOnce() -> R) -> R {
+        struct Leave;
+        impl Drop for Leave {
+            fn drop(&mut self) {
+                STACK.with(|stack| stack.batches.set(stack.batches.get() - 1));
+                // Dropped outside of the borrow.
+                let _batch = BATCHES.try_with(|batches| batches.borrow_mut().pop());
+            }
+        }
+
+        let _ = BATCHES.try_with(|batches| batches.borrow_mut().push(self.clone()));
+        STACK.with(|stack| stack.batches.set(stack.batches.get() + 1));
+        let _leave = Leave;
+        part()
+    }
+
+    fn is_running(id: FlightId) -> bool {
+        let is_in = |batch: &Batch| batch.flights.binary_search(&id.0).is_ok();
+        BATCHES.try_with(|batches| batches.borrow().iter().any(is_in)).unwrap_or(false)
+    }
 }
 
 /// Runs a part of a flight's work: its poll, its call, or its drop.
 #[inline]
 pub(crate) fn within<R>(id: FlightId, part: impl FnOnce() -> R) -> R {
-    struct Leave;
+    struct Leave {
+        depth: usize,
+    }
     impl Drop for Leave {
         #[inline]
         fn drop(&mut self) {
-            STACK.with(|stack| {
-                let depth = stack.depth.get() - 1;
-                stack.depth.set(depth);
-                if depth >= INLINE {
-                    let _ = deeper(|flights| flights.pop());
-                }
-            });
+            STACK.with(|stack| stack.depth.set(self.depth));
+            if self.depth >= INLINE {
+                let _ = deeper(|flights| flights.pop());
+            }
         }
     }
 
-    STACK.with(|stack| {
+    let depth = STACK.with(|stack| {
         let depth = stack.depth.get();
         match stack.inline.get(depth) {
             Some(place) => place.set(id.0),
             None => _ = deeper(|flights| flights.push(id.0)),
         }
         stack.depth.set(depth + 1);
+        depth
     });
-    let _leave = Leave;
+    let _leave = Leave { depth };
     part()
 }
 
 /// Whether a part of this flight's work is running on this stack.
+#[inline]
 pub(crate) fn is_within(id: FlightId) -> bool {
+    let is_idle = STACK.with(|stack| stack.depth.get() | stack.batches.get() == 0);
+    !is_idle && is_on_the_stack(id)
+}
+
+fn is_on_the_stack(id: FlightId) -> bool {
     STACK.with(|stack| {
         let depth = stack.depth.get();
         stack.inline[..depth.min(INLINE)].iter().any(|place| place.get() == id.0)
             || depth > INLINE && deeper(|flights| flights.contains(&id.0)).unwrap_or(false)
+            || stack.batches.get() > 0 && Batch::is_running(id)
     })
 }
 

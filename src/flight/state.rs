@@ -2,10 +2,13 @@
 //!
 //! | bits   | name         | who changes it, and what it licenses |
 //! |--------|--------------|--------------------------------------|
-//! | 0..27  | `able`       | followers that take over when the leader is cancelled. Up: `join`, under the shard lock. Down: `leave` and `take_over`, by the follower itself, under no lock. |
-//! | 27..54 | `bound`      | followers that asked to be told instead (`OnCancel::Fail`). Up and down as `able`, but they never lead. |
-//! | 54..63 | `skips`      | how many of the woken followers still decline the lead before one takes it. Set by `abandon`, counted down by `visit`, cleared with `LEADERLESS`. |
-//! | 63     | `LEADERLESS` | nobody leads. Set by `abandon` under the lock that covers joining; cleared by whoever takes the lead: a follower in `visit`, or a newcomer in `join`. Clearing it *is* taking the lead, so exactly one can. |
+//! | 0..26  | `able`       | followers that take over when the leader is cancelled. Up: `join`, under the shard lock. Down: `leave` and `visit`, by the follower itself, under no lock. |
+//! | 26..52 | `bound`      | followers that never do: they asked to be told instead (`OnCancel::Fail`), or brought no work (handles). Up and down as `able`. |
+//! | 52..60 | `skips`      | how many of the woken followers still decline the lead before one takes it. Set by `abandon`, counted down by `visit`, cleared with `LEADERLESS`. |
+//! | 60     | `PENDING`    | the flight waits for an older one of its key to end; its leader must not begin. Set from the beginning; cleared by whoever took the older one out of the table. |
+//! | 61     | `ABORTABLE`  | the leader wants to know when nobody follows any more. Set by the leader; cleared by `abandon`. |
+//! | 62     | `DYING`      | the leader has seen that nobody follows and will drop its work unpolled. Set by the leader; cleared by `abandon`. Who comes now and could lead waits for that; who could not finds no flight. |
+//! | 63     | `LEADERLESS` | nobody leads. Set by `abandon` under the lock that covers joining; cleared by whoever takes the lead: a follower in `visit`, a newcomer in `join`, or, of a dead flight, the holder of that lock in `reclaim`. Clearing it *is* taking the lead, so exactly one can. |
 //!
 //! `LEADERLESS` with `able == 0` is *dead*: nobody inside can lead. Every change is a
 //! read-modify-write, so exactly one operation brings a flight there, and that one removes the slot
@@ -13,12 +16,15 @@
 
 use crate::sync::{AtomicU64, Ordering};
 
-/// Wide enough for every waiter that fits into memory: 134,217,727 of each kind.
-const COUNT_BITS: u32 = 27;
+/// Wide enough for every waiter that fits into memory: 67,108,863 of each kind.
+const COUNT_BITS: u32 = 26;
 const COUNT_MAX: u64 = (1 << COUNT_BITS) - 1;
 const BOUND_SHIFT: u32 = COUNT_BITS;
 const SKIPS_SHIFT: u32 = 2 * COUNT_BITS;
-pub(super) const SKIPS_MAX: u64 = (1 << 9) - 1;
+pub(super) const SKIPS_MAX: u64 = (1 << 8) - 1;
+const PENDING: u64 = 1 << 60;
+const ABORTABLE: u64 = 1 << 61;
+const DYING: u64 = 1 << 62;
 const LEADERLESS: u64 = 1 << 63;
 
 /// What a follower does when its leader is cancelled. See [`Call::on_cancel`](crate::Call::on_cancel).
@@ -43,11 +49,35 @@ pub enum OnCancel {
     Fail,
 }
 
-impl OnCancel {
+/// What a caller of a flight is ready for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Who {
+    /// It has work, and takes over ([`OnCancel::TakeOver`]).
+    Able,
+    /// It has work, leads if it finds nobody leading, and wants to be told ([`OnCancel::Fail`]).
+    Told,
+    /// It leads if it finds a flight that nobody inside can lead, but cannot continue another's work
+    /// ([`Group::lead_or_join`](crate::Group::lead_or_join)).
+    Permit,
+    /// It has no work.
+    Workless,
+}
+
+impl Who {
     const fn one(self) -> u64 {
         match self {
-            Self::TakeOver => 1,
-            Self::Fail => 1 << BOUND_SHIFT,
+            Self::Able => 1,
+            Self::Told | Self::Permit | Self::Workless => 1 << BOUND_SHIFT,
+        }
+    }
+}
+
+impl From<OnCancel> for Who {
+    fn from(on_cancel: OnCancel) -> Self {
+        match on_cancel {
+            OnCancel::TakeOver => Self::Able,
+            OnCancel::Fail => Self::Told,
         }
     }
 }
@@ -68,10 +98,34 @@ pub(crate) enum Visit {
     Lead,
 }
 
+/// What `State::join` came to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Joining {
+    /// The caller leads.
+    Lead,
+    /// It is counted, as this.
+    Follow(Who),
+    /// There are as many followers as it allows.
+    Full,
+    /// Nobody leads or will, and neither can the caller.
+    Gone,
+}
+
 impl State {
-    /// A led flight with its first follower.
-    pub(crate) fn new(first: OnCancel) -> Self {
-        Self(AtomicU64::new(first.one()))
+    /// A led flight that nobody follows.
+    pub(crate) fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    /// A flight whose leader has to wait.
+    pub(crate) fn pending() -> Self {
+        Self(AtomicU64::new(PENDING))
+    }
+
+    /// The leader may begin.
+    pub(crate) fn start(&self) {
+        // AcqRel: as in `exchange`.
+        self.0.fetch_and(!PENDING, Ordering::AcqRel);
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {
@@ -80,24 +134,41 @@ impl State {
         Snapshot(self.0.load(Ordering::Acquire))
     }
 
-    /// Adds a follower, or takes the lead if nobody has it: then this is `true`. The caller holds the
-    /// lock under which a flight of the table is abandoned, so a led flight stays led meanwhile.
+    /// Adds a follower, unless there are `max_followers`, or takes the lead if nobody has it. The
+    /// caller holds the lock under which a flight of the table is abandoned, so a led flight stays led
+    /// meanwhile.
     ///
     /// # Panics
     ///
     /// If the flight has [`COUNT_MAX`] followers of this kind: a count that wrapped would hand the
     /// lead to the wrong caller.
-    pub(crate) fn join(&self, who: OnCancel) -> bool {
+    pub(crate) fn join(&self, who: Who, max_followers: usize) -> Joining {
         let mut now = self.snapshot();
         loop {
-            let next = if now.is_leaderless() { now.led() } else { now.0 + who.one() };
-            let count = if who == OnCancel::Fail { now.bound() } else { now.able() };
-            assert!(
-                now.is_leaderless() || count < COUNT_MAX as usize,
-                "shardflight: more than {COUNT_MAX} callers follow one flight"
-            );
+            let joining = match who {
+                _ if now.is_plain() && max_followers == usize::MAX => Joining::Follow(who),
+                Who::Able | Who::Told if now.is_leaderless() => Joining::Lead,
+                Who::Permit if now.is_dead() => Joining::Lead,
+                Who::Permit | Who::Workless if now.is_dead() || now.is_dying() => Joining::Gone,
+                _ if now.followers() >= max_followers => Joining::Full,
+                // The work it finds is none it could follow. It may well lead afterwards.
+                Who::Told if now.is_dying() => Joining::Follow(Who::Able),
+                _ => Joining::Follow(who),
+            };
+            let next = match joining {
+                Joining::Lead => now.led(),
+                Joining::Follow(as_) => {
+                    let count = if as_ == Who::Able { now.able() } else { now.bound() };
+                    assert!(
+                        count < COUNT_MAX as usize,
+                        "shardflight: more than {COUNT_MAX} callers follow one flight"
+                    );
+                    now.0 + as_.one()
+                }
+                Joining::Full | Joining::Gone => return joining,
+            };
             match self.exchange(now, next) {
-                Ok(()) => return now.is_leaderless(),
+                Ok(()) => return joining,
                 Err(changed) => now = changed,
             }
         }
@@ -114,7 +185,7 @@ impl State {
             let (next, turn) = if now.skips() > 0 {
                 (now.0 - (1 << SKIPS_SHIFT), Visit::Decline)
             } else {
-                (now.led() - OnCancel::TakeOver.one(), Visit::Lead)
+                (now.led() - Who::Able.one(), Visit::Lead)
             };
             match self.exchange(now, next) {
                 Ok(()) => return turn,
@@ -124,7 +195,7 @@ impl State {
     }
 
     /// Takes out a follower that goes without an answer; returns what is left.
-    pub(crate) fn leave(&self, who: OnCancel) -> Snapshot {
+    pub(crate) fn leave(&self, who: Who) -> Snapshot {
         // AcqRel: as in `exchange`.
         Snapshot(self.0.fetch_sub(who.one(), Ordering::AcqRel) - who.one())
     }
@@ -137,12 +208,52 @@ impl State {
             let able = now.able();
             let skips = if able == 0 { 0 } else { skips(able) };
             debug_assert!(skips <= SKIPS_MAX);
-            let next = now.0 | LEADERLESS | skips << SKIPS_SHIFT;
+            let next = now.0 & !(ABORTABLE | DYING) | LEADERLESS | skips << SKIPS_SHIFT;
             match self.exchange(now, next) {
                 Ok(()) => return Snapshot(next),
                 Err(changed) => now = changed,
             }
         }
+    }
+
+    /// Takes the lead of a flight that was dead. The caller holds the lock that covers joining, or
+    /// nobody can join any more: nobody else can lead it out, and only `bound` changes.
+    pub(crate) fn reclaim(&self) {
+        let mut now = self.snapshot();
+        debug_assert!(now.is_dead());
+        while let Err(changed) = self.exchange(now, now.led()) {
+            now = changed;
+        }
+    }
+
+    /// Takes the lead if nobody has it. The caller holds the lock under which a flight is abandoned.
+    pub(crate) fn lead_out_unless(&self, if_not: impl Fn() -> bool) -> bool {
+        let mut now = self.snapshot();
+        while now.is_leaderless() && !if_not() {
+            match self.exchange(now, now.led()) {
+                Ok(()) => return true,
+                Err(changed) => now = changed,
+            }
+        }
+        false
+    }
+
+    /// Says, for the leader, that it wants to know when nobody follows any more.
+    pub(crate) fn set_abortable(&self) {
+        // AcqRel: as in `exchange`.
+        self.0.fetch_or(ABORTABLE, Ordering::AcqRel);
+    }
+
+    /// Gives the flight up, for the leader, if nobody follows it; or else `false`.
+    pub(crate) fn begin_to_die(&self) -> bool {
+        let mut now = self.snapshot();
+        while now.followers() == 0 {
+            match self.exchange(now, now.0 | DYING) {
+                Ok(()) => return true,
+                Err(changed) => now = changed,
+            }
+        }
+        false
     }
 
     fn exchange(&self, now: Snapshot, next: u64) -> Result<(), Snapshot> {
@@ -174,6 +285,29 @@ impl Snapshot {
 
     pub(crate) fn is_leaderless(self) -> bool {
         self.0 & LEADERLESS != 0
+    }
+
+    pub(crate) fn is_dying(self) -> bool {
+        self.0 & DYING != 0
+    }
+
+    pub(crate) fn is_pending(self) -> bool {
+        self.0 & PENDING != 0
+    }
+
+    /// Led, and not dying.
+    fn is_plain(self) -> bool {
+        self.0 & (LEADERLESS | DYING) == 0
+    }
+
+    /// Whether leaving it might have consequences.
+    pub(crate) fn is_remarkable(self) -> bool {
+        self.0 & (LEADERLESS | ABORTABLE) != 0
+    }
+
+    /// Whether the leader is to be told that nobody follows it.
+    pub(crate) fn is_unwanted(self) -> bool {
+        self.0 & ABORTABLE != 0 && self.followers() == 0
     }
 
     /// Nobody leads and nobody inside can.

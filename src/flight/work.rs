@@ -14,6 +14,61 @@ use super::{FlightId, reentry};
 
 pub(crate) type Payload = Box<dyn Any + Send>;
 
+/// Work that its flight keeps when its leader is cancelled ([`Call::relay`](crate::Call::relay)). It is
+/// polled and dropped as a part of the flight by whoever holds its lead.
+pub(crate) type Relay<V> = Pin<Box<dyn Future<Output = V> + Send>>;
+
+/// Polls a flight's own work. When this is `Ready` the future has been dropped, panic or not.
+pub(super) fn poll_relay<V>(
+    id: FlightId,
+    relay: &mut Option<Relay<V>>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<V, Payload>> {
+    let polled = reentry::within(id, || {
+        catch_unwind(AssertUnwindSafe(|| {
+            let polled = relay.as_mut().expect("asked before").as_mut().poll(cx);
+            if polled.is_ready() {
+                *relay = None;
+            }
+            polled
+        }))
+    });
+    finish_poll(polled, || drop_relay(id, relay.take()))
+}
+
+pub(super) fn drop_relay<V>(id: FlightId, relay: Option<Relay<V>>) {
+    reentry::within(id, || drop(relay));
+}
+
+/// Drops what is left of work that panicked.
+fn finish_poll<V>(
+    polled: Result<Poll<V>, Payload>,
+    clear: impl FnOnce(),
+) -> Poll<Result<V, Payload>> {
+    match polled {
+        Ok(Poll::Pending) => Poll::Pending,
+        Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
+        Err(payload) => {
+            // The first panic is the one to report. Leaking the second's payload is the only thing that
+            // cannot panic again.
+            if let Err(second) = catch_unwind(AssertUnwindSafe(clear)) {
+                std::mem::forget(second);
+            }
+            Poll::Ready(Err(payload))
+        }
+    }
+}
+
+/// What a caller brings for the case that it leads.
+pub(crate) trait Job<V> {
+    /// From here on the work belongs to this flight. What is returned is the flight's own and polled
+    /// instead.
+    fn start(self: Pin<&mut Self>, id: FlightId) -> Option<Relay<V>>;
+
+    /// Polls the started work. When this is `Ready` the future has been dropped, panic or not.
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<V, Payload>>;
+}
+
 /// Runs a closure's work as part of flight `id`.
 pub(super) fn call<V>(id: FlightId, work: impl FnOnce() -> V) -> Result<V, Payload> {
     reentry::within(id, || catch_unwind(AssertUnwindSafe(work)))
@@ -21,7 +76,7 @@ pub(super) fn call<V>(id: FlightId, work: impl FnOnce() -> V) -> Result<V, Paylo
 
 pin_project! {
     /// A future that becomes a flight's work if its caller leads.
-    pub(super) struct Work<F> {
+    pub(crate) struct Work<F> {
         id: Option<FlightId>,
         #[pin]
         future: Option<F>,
@@ -35,14 +90,8 @@ pin_project! {
 }
 
 impl<F> Work<F> {
-    pub(super) fn new(future: F) -> Self {
+    pub(crate) fn new(future: F) -> Self {
         Self { id: None, future: Some(future) }
-    }
-
-    /// From here on the work belongs to this flight.
-    #[inline]
-    pub(super) fn start(self: Pin<&mut Self>, id: FlightId) {
-        *self.project().id = Some(id);
     }
 
     /// Drops the future as what it is: a part of the execution, if it was one (G1, G13).
@@ -56,13 +105,15 @@ impl<F> Work<F> {
     }
 }
 
-impl<F: Future> Work<F> {
-    /// Polls the started work. When this is `Ready` the future has been dropped, panic or not.
+impl<F: Future> Job<F::Output> for Work<F> {
     #[inline]
-    pub(super) fn poll(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<F::Output, Payload>> {
+    fn start(self: Pin<&mut Self>, id: FlightId) -> Option<Relay<F::Output>> {
+        *self.project().id = Some(id);
+        None
+    }
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<F::Output, Payload>> {
         let mut this = self.as_mut().project();
         let id = this.id.expect("work is polled only by a leader");
         let polled = reentry::within(id, || {
@@ -75,17 +126,32 @@ impl<F: Future> Work<F> {
                 polled
             }))
         });
-        match polled {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
-            Err(payload) => {
-                // The first panic is the one to report. Leaking the second's payload is the only
-                // thing that cannot panic again.
-                if let Err(second) = catch_unwind(AssertUnwindSafe(|| self.clear())) {
-                    std::mem::forget(second);
-                }
-                Poll::Ready(Err(payload))
-            }
-        }
+        finish_poll(polled, || self.clear())
+    }
+}
+
+/// Work that becomes the flight's own when it starts. Until then it is not pinned, and not boxed: who
+/// only follows allocates nothing for it.
+pub(crate) struct Relayed<F>(Option<F>);
+
+impl<F> Relayed<F> {
+    pub(crate) fn new(future: F) -> Self {
+        Self(Some(future))
+    }
+}
+
+// Nothing in it is ever pinned.
+impl<F> Unpin for Relayed<F> {}
+
+impl<F: Future + Send + 'static> Job<F::Output> for Relayed<F> {
+    fn start(mut self: Pin<&mut Self>, _: FlightId) -> Option<Relay<F::Output>> {
+        let future = self.0.take().expect("a caller leads once");
+        #[cfg(feature = "tokio")]
+        let future = crate::tokio::InRuntime::new(future);
+        Some(Box::pin(future))
+    }
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<F::Output, Payload>> {
+        unreachable!("it was handed to the flight")
     }
 }

@@ -15,7 +15,10 @@ use std::{
 use super::{
     Entered, FlightId, KeyHash, Map, Node, Shard, Slot, Table, shards::Shards, single::Single,
 };
-use crate::flight::state::OnCancel;
+use crate::flight::{Ask, state::Who};
+
+/// Of a caller that leads, or is told of what it joined.
+const TOLD: Ask = Ask { who: Who::Told, ..Ask::DEFAULT };
 
 /// Runs each contract against each backend.
 macro_rules! contracts {
@@ -142,19 +145,19 @@ where
                 for round in 0..ROUNDS {
                     barrier.wait();
                     let mut node = pin!(Node::new());
-                    let (id, own) = match table.enter(HASH, "a", OnCancel::Fail, node.as_mut()) {
+                    let (id, own) = match table.enter(HASH, "a", &TOLD, node.as_mut()) {
                         Entered::Lead(id) => (id, None),
                         Entered::TakeOver(flight) => (flight.id(), Some(flight)),
                         // Told, one way or the other: the counts of those who stay do not matter.
                         Entered::Follow(..) => continue,
-                        Entered::Reentrant => unreachable!("nothing runs inside a flight"),
+                        _ => unreachable!("nothing else was asked for"),
                     };
                     match (round + thread) % 3 {
-                        0 => drop(table.close(HASH, id, node, own)),
-                        1 => table.abandon(HASH, id, node, own),
+                        0 => drop(table.close(HASH, id, Some(node), own)),
+                        1 => table.abandon(HASH, id, Some(node), own),
                         _ => {
-                            table.forget(HASH, "a");
-                            drop(table.close(HASH, id, node, own));
+                            table.forget(HASH, |key| key == "a");
+                            drop(table.close(HASH, id, Some(node), own));
                         }
                     }
                 }
@@ -204,22 +207,22 @@ impl<M: Map<String, u8>> Flights<M> {
         let (key, hash) = (number.to_string(), KeyHash(number.wrapping_mul(0x9e37_79b9)));
         let leaders = &self.leaders[number as usize];
         let mut node = pin!(Node::new());
-        match self.table.enter(hash, key.as_str(), OnCancel::Fail, node.as_mut()) {
+        match self.table.enter(hash, key.as_str(), &TOLD, node.as_mut()) {
             Entered::Lead(id) => {
                 assert_eq!(leaders.fetch_add(1, Ordering::Relaxed), 0, "G1: two leaders of {key}");
                 if depth > 0 {
                     self.nest(depth - 1, random);
                 }
-                assert!(self.table.contains(hash, key.as_str()));
+                assert!(self.table.contains(hash, |k| *k == key));
                 leaders.fetch_sub(1, Ordering::Relaxed);
                 match random.below(3) {
-                    0 => self.table.abandon(hash, id, node, None),
-                    _ => drop(self.table.close(hash, id, node, None)),
+                    0 => self.table.abandon(hash, id, Some(node), None),
+                    _ => drop(self.table.close(hash, id, Some(node), None)),
                 }
             }
             Entered::Follow(..) => {}
             Entered::TakeOver(_) => unreachable!("nobody here is able to"),
-            Entered::Reentrant => unreachable!("nothing runs inside a flight"),
+            _ => unreachable!("nothing else was asked for"),
         }
     }
 }

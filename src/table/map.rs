@@ -1,6 +1,8 @@
 //! What the two backends of the map have in common, and what is in them.
 
-use super::KeyHash;
+use std::mem;
+
+use super::{KeyHash, Stamp};
 use crate::{
     flight::{Flight, FlightId},
     sync::Arc,
@@ -8,7 +10,7 @@ use crate::{
 
 /// The map's entry for a key in flight.
 pub(crate) enum Slot<V> {
-    /// Nobody has joined: no `Flight` exists. Too many others were in its cell.
+    /// Nobody has joined: no `Flight` exists. It was not the only one in its cell.
     Solo {
         hash: KeyHash,
         id: FlightId,
@@ -17,12 +19,33 @@ pub(crate) enum Slot<V> {
         hash: KeyHash,
         flight: Arc<Flight<V>>,
     },
+    /// The one under way is to be followed by another (step 7).
+    Queued {
+        hash: KeyHash,
+        queue: Box<Queue<V>>,
+    },
+}
+
+pub(crate) struct Queue<V> {
+    /// Not queued itself.
+    running: Slot<V>,
+    next: Arc<Flight<V>>,
 }
 
 impl<V> Slot<V> {
+    /// Of a flight that nobody has joined. A date needs more room than there is here.
+    pub(super) fn new(hash: KeyHash, id: FlightId, began: Stamp) -> Self {
+        match began {
+            Stamp::NONE => Self::Solo { hash, id },
+            _ => Self::Shared { hash, flight: Arc::new(Flight::new(id, began)) },
+        }
+    }
+
     pub(super) fn hash(&self) -> KeyHash {
         match self {
-            Self::Solo { hash, .. } | Self::Shared { hash, .. } => *hash,
+            Self::Solo { hash, .. } | Self::Shared { hash, .. } | Self::Queued { hash, .. } => {
+                *hash
+            }
         }
     }
 
@@ -30,13 +53,74 @@ impl<V> Slot<V> {
         match self {
             Self::Solo { id, .. } => *id,
             Self::Shared { flight, .. } => flight.id(),
+            Self::Queued { queue, .. } => queue.running.id(),
         }
     }
 
-    pub(super) fn followers(&self) -> usize {
+    /// The flight under way, if others than its leader know of it.
+    pub(super) fn flight(&self) -> Option<&Arc<Flight<V>>> {
         match self {
-            Self::Solo { .. } => 0,
-            Self::Shared { flight, .. } => flight.snapshot().followers(),
+            Self::Solo { .. } => None,
+            Self::Shared { flight, .. } => Some(flight),
+            Self::Queued { queue, .. } => queue.running.flight(),
+        }
+    }
+
+    /// The pending one.
+    pub(super) fn next(&self) -> Option<&Arc<Flight<V>>> {
+        match self {
+            Self::Solo { .. } | Self::Shared { .. } => None,
+            Self::Queued { queue, .. } => Some(&queue.next),
+        }
+    }
+
+    /// Whether the flight of this id is here, under way or pending.
+    pub(super) fn has(&self, id: FlightId) -> bool {
+        self.id() == id || self.next().is_some_and(|next| next.id() == id)
+    }
+
+    /// One of the two.
+    pub(super) fn of(&self, id: FlightId) -> Option<&Arc<Flight<V>>> {
+        self.next().filter(|next| next.id() == id).or_else(|| self.flight())
+    }
+
+    pub(super) fn began(&self) -> Stamp {
+        self.flight().map_or(Stamp::NONE, |flight| flight.began())
+    }
+
+    pub(super) fn followers(&self) -> usize {
+        self.flight().map_or(0, |flight| flight.snapshot().followers())
+    }
+
+    /// A flight that nobody has joined becomes one that somebody has.
+    pub(super) fn share(&mut self, flight: Arc<Flight<V>>) {
+        match self {
+            Self::Queued { queue, .. } => queue.running.share(flight),
+            slot => *slot = Self::Shared { hash: slot.hash(), flight },
+        }
+    }
+
+    /// Puts a pending flight behind the one under way.
+    pub(super) fn queue(&mut self, next: Arc<Flight<V>>) {
+        let hash = self.hash();
+        // To be replaced at once; an id that no flight has.
+        let running = mem::replace(self, Self::Solo { hash, id: FlightId(0) });
+        *self = Self::Queued { hash, queue: Box::new(Queue { running, next }) };
+    }
+
+    /// Takes the pending flight away; the one under way stays.
+    pub(super) fn unqueue(&mut self) -> Option<Arc<Flight<V>>> {
+        let hash = self.hash();
+        match mem::replace(self, Self::Solo { hash, id: FlightId(0) }) {
+            Self::Queued { queue, .. } => {
+                let Queue { running, next } = *queue;
+                *self = running;
+                Some(next)
+            }
+            slot => {
+                *self = slot;
+                None
+            }
         }
     }
 }

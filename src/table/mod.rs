@@ -19,6 +19,7 @@
 //! work are moved out and dropped after it.
 
 mod cells;
+mod clock;
 #[cfg(all(test, not(loom)))]
 mod contract;
 mod hash;
@@ -35,26 +36,92 @@ use self::single::Single as Backend;
 
 use std::{borrow::Borrow, collections::BTreeMap, hash::Hash, marker::PhantomData, pin::Pin};
 
-pub(crate) use self::{cells::Node, hash::KeyHash};
+pub(crate) use self::{cells::Node, clock::Stamp, hash::KeyHash};
 use self::{
     cells::{Cells, Look, Moved, Place},
+    clock::Clock,
     map::{Map, Shard, Slot},
 };
 use crate::{
-    flight::{Flight, FlightId, reentry, state::OnCancel},
+    flight::{Ask, Flight, FlightId, Joined, Relay, Ticket, reentry, state::Who},
     sync::{Arc, Mutex, lock},
 };
+
+/// How whoever has to do with a flight finds its table again: by reference or, if it may outlive the
+/// caller, as a handle of the group.
+pub(crate) trait Reach: Clone {
+    type K: Eq + Hash;
+    type V;
+
+    fn table(&self) -> &Table<Self::K, Self::V>;
+}
+
+impl<K: Eq + Hash, V> Reach for &Table<K, V> {
+    type K = K;
+    type V = V;
+
+    #[inline(always)]
+    fn table(&self) -> &Table<K, V> {
+        self
+    }
+}
 
 /// What a caller found.
 pub(crate) enum Entered<V> {
     /// It leads a new flight.
     Lead(FlightId),
-    /// It leads a flight that nobody led.
+    /// It leads a flight that others know of.
     TakeOver(Arc<Flight<V>>),
-    /// It follows, having joined in this generation.
-    Follow(Arc<Flight<V>>, u32),
+    /// It leads a flight that must not begin yet.
+    Pending(Arc<Flight<V>>),
+    Follow(Arc<Flight<V>>, Ticket),
+    /// There are too many followers for it.
+    Full,
     /// It would wait for work on its own stack.
     Reentrant,
+    /// It found one that it can neither lead nor follow.
+    Gone(FlightId),
+}
+
+/// The key of a caller that does not know yet whether the table needs one.
+pub(crate) trait Wanted<K> {
+    fn is(&self, key: &K) -> bool;
+
+    /// Asked for once.
+    fn own(&mut self) -> K;
+}
+
+impl<K: Borrow<Q>, Q: ?Sized + Eq + ToOwned<Owned = K>> Wanted<K> for &Q {
+    fn is(&self, key: &K) -> bool {
+        key.borrow() == *self
+    }
+
+    fn own(&mut self) -> K {
+        (*self).to_owned()
+    }
+}
+
+/// A key that the caller gives away.
+#[cfg(feature = "tokio")]
+pub(crate) struct Given<K>(pub(crate) Option<K>);
+
+#[cfg(feature = "tokio")]
+impl<K: Eq> Wanted<K> for Given<K> {
+    fn is(&self, key: &K) -> bool {
+        self.0.as_ref().is_some_and(|own| own == key)
+    }
+
+    fn own(&mut self) -> K {
+        self.0.take().expect("asked for once")
+    }
+}
+
+/// Where a flight begins that finds its key free.
+enum Start<'n, K> {
+    /// In its cell, if that has room.
+    Node(Pin<&'n mut Node<K>>),
+    /// In the map. Its leader may move.
+    Map { is_shared: bool },
 }
 
 /// What is left of a followed flight when its slot is gone.
@@ -87,7 +154,17 @@ pub(crate) struct Table<K, V, M = Backend<K, V>> {
     /// followers, and looks for them here when its slot is gone. Locked inside a shard's lock or
     /// alone, and only by `forget` and by what was forgotten.
     detached: Mutex<BTreeMap<FlightId, Arc<Flight<V>>>>,
+    clock: Clock,
     _key: PhantomData<K>,
+}
+
+/// A flight that has been taken out of the map, to be dropped after unlocking.
+struct Removed<K, V> {
+    /// Unless it is still that of the next flight.
+    key: Option<K>,
+    slot: Slot<V>,
+    /// The pending flight that has taken its place.
+    promoted: Option<Arc<Flight<V>>>,
 }
 
 /// A critical section: a shard, and one of its cells. Dropped in this order.
@@ -112,6 +189,7 @@ where
             // What is joined, and what meets too many others in one cell: a part of all.
             map: M::new(shards, capacity / MAP_SHARE),
             detached: Mutex::new(BTreeMap::new()),
+            clock: Clock::new(),
             _key: PhantomData,
         }
     }
@@ -128,109 +206,225 @@ where
         Locked { cell, shard }
     }
 
-    /// Step 1. If the caller leads, the node may be in the table until `close` or `abandon`.
+    /// Step 1 without a lock, in a cell that is empty. If the caller leads, the node is in the table
+    /// until `close` or `abandon`.
     #[inline(always)]
+    pub(crate) fn claim<Q>(
+        &self,
+        hash: KeyHash,
+        key: &Q,
+        ask: &Ask,
+        mut node: Pin<&mut Node<K>>,
+    ) -> Option<FlightId>
+    where
+        K: Borrow<Q>,
+        Q: ?Sized + Eq + ToOwned<Owned = K>,
+    {
+        if ask.max_age.is_some() {
+            self.clock.turn_on();
+        }
+        // A caller that finds somebody there makes no copy of its key.
+        if !self.cells.is_empty(hash) {
+            return None;
+        }
+        let id = self.map.next_id();
+        node.as_mut().fill(key.to_owned(), id, hash, self.clock.stamp());
+        self.cells.claim(hash, node).then_some(id)
+    }
+
+    /// Step 1. If the caller leads, the node may be in the table until `close` or `abandon`.
     pub(crate) fn enter<Q>(
         &self,
         hash: KeyHash,
         key: &Q,
-        who: OnCancel,
-        mut node: Pin<&mut Node<K>>,
+        ask: &Ask,
+        node: Pin<&mut Node<K>>,
     ) -> Entered<V>
     where
         K: Borrow<Q>,
         Q: ?Sized + Eq + ToOwned<Owned = K>,
     {
-        // A caller that finds somebody there makes no copy of its key.
-        if self.cells.is_empty(hash) {
-            let id = self.map.next_id();
-            node.as_mut().fill(key.to_owned(), id, hash);
-            if self.cells.claim(hash, node.as_mut()) {
-                return Entered::Lead(id);
-            }
-        }
-        self.enter_locked(hash, key, who, node)
+        self.enter_locked(hash, key, ask, Start::Node(node))
     }
 
-    #[cold]
-    #[inline(never)]
-    fn enter_locked<Q>(
+    /// Step 1 for a caller that may move before its flight ends. If that is to be followed in any case,
+    /// it is shared from the beginning.
+    pub(crate) fn open(
         &self,
         hash: KeyHash,
-        key: &Q,
-        who: OnCancel,
-        mut node: Pin<&mut Node<K>>,
-    ) -> Entered<V>
-    where
-        K: Borrow<Q>,
-        Q: ?Sized + Eq + ToOwned<Owned = K>,
-    {
+        key: impl Wanted<K>,
+        ask: &Ask,
+        is_shared: bool,
+    ) -> Entered<V> {
+        self.enter_locked(hash, key, ask, Start::Map { is_shared })
+    }
+
+    #[inline(never)]
+    fn enter_locked(
+        &self,
+        hash: KeyHash,
+        mut key: impl Wanted<K>,
+        ask: &Ask,
+        mut start: Start<'_, K>,
+    ) -> Entered<V> {
+        if let Some(max_age) = ask.max_age {
+            self.clock.turn_on();
+            self.cut_loose(hash, |k| key.is(k), |_, began| self.clock.longest(began) >= max_age);
+        }
         loop {
-            // Of a claim that failed. Taken before the lock, to be dropped after it.
-            let spare = node.as_mut().take_key();
+            let spare = match &mut start {
+                // Of a claim that failed. Taken before the lock, to be dropped after it.
+                Start::Node(node) => node.as_mut().take_key(),
+                Start::Map { .. } => None,
+            };
             let mut locked = self.lock(hash);
-            if let Some(found) = locked.cell.find(hash, |k| k.borrow() == key) {
-                return Self::share(&mut locked, found.id, who);
+            match self.meet(&mut locked, hash, |k| key.is(k), ask) {
+                None => {}
+                Some(Entered::Gone(id)) if ask.who == Who::Permit => {
+                    // It ends without a value, and the caller cannot wait: the rest as after `forget`.
+                    let removed = self.detach(&mut locked, hash, id);
+                    drop(locked);
+                    removed.into_iter().for_each(Removed::settle);
+                    continue;
+                }
+                Some(entered) => return entered,
             }
-            if locked.cell.is_crowded()
-                && let Some(slot) = locked.shard.get(hash, |k, _| k.borrow() == key)
+            if let Start::Map { .. } = start
+                && !locked.cell.open()
             {
-                return Self::join(hash, slot, who);
+                // Somebody else has claimed the empty cell meanwhile, and needed no lock for it.
+                continue;
             }
             // Under the lock, so that a caller that joins makes no copy. If it panics, nothing has
             // changed.
-            let (key, id) = (spare.unwrap_or_else(|| key.to_owned()), self.map.next_id());
-            match locked.cell.place() {
-                Place::Chain => {
-                    node.as_mut().fill(key, id, hash);
-                    locked.cell.push(hash, node);
-                    return Entered::Lead(id);
-                }
-                Place::Map => {
-                    locked.move_to_map(|id, hash| Slot::Solo { hash, id });
-                    locked.cell.add();
-                    locked.shard.insert(key, Slot::Solo { hash, id });
-                    return Entered::Lead(id);
-                }
-                Place::Empty => {
-                    node.as_mut().fill(key, id, hash);
-                    if self.cells.claim(hash, node.as_mut()) {
+            let (key, id) = (spare.unwrap_or_else(|| key.own()), self.map.next_id());
+            let began = self.clock.stamp();
+            match &mut start {
+                Start::Node(node) => match locked.cell.place() {
+                    Place::Chain => {
+                        node.as_mut().fill(key, id, hash, began);
+                        locked.cell.push(hash, node.as_mut());
                         return Entered::Lead(id);
                     }
+                    Place::Map => {
+                        locked.insert(key, Slot::new(hash, id, began));
+                        return Entered::Lead(id);
+                    }
+                    Place::Empty => {
+                        node.as_mut().fill(key, id, hash, began);
+                        if self.cells.claim(hash, node.as_mut()) {
+                            return Entered::Lead(id);
+                        }
+                        // Lost, as above.
+                    }
+                },
+                Start::Map { is_shared: false } => {
+                    locked.insert(key, Slot::new(hash, id, began));
+                    return Entered::Lead(id);
+                }
+                Start::Map { is_shared: true } => {
+                    let flight = Arc::new(Flight::new(id, began));
+                    locked.insert(key, Slot::Shared { hash, flight: Arc::clone(&flight) });
+                    return Entered::TakeOver(flight);
                 }
             }
-            // Somebody else has claimed the empty cell meanwhile, and needed no lock for it.
         }
     }
 
-    /// The first to join a flight in a cell: it moves to the map, where there is room for more.
-    fn share(locked: &mut Locked<'_, K, M::Shard<'_>>, id: FlightId, who: OnCancel) -> Entered<V> {
-        if reentry::is_within(id) {
-            return Entered::Reentrant;
-        }
-        let flight = Arc::new(Flight::new(id, who));
-        locked.move_to_map(|each, hash| match each == id {
-            true => Slot::Shared { hash, flight: Arc::clone(&flight) },
-            false => Slot::Solo { hash, id: each },
-        });
-        Entered::Follow(flight, 0)
-    }
-
-    fn join(hash: KeyHash, slot: &mut Slot<V>, who: OnCancel) -> Entered<V> {
-        let id = slot.id();
-        if reentry::is_within(id) {
-            return Entered::Reentrant;
-        }
-        match slot {
-            Slot::Solo { .. } => {
-                let flight = Arc::new(Flight::new(id, who));
-                *slot = Slot::Shared { hash, flight: Arc::clone(&flight) };
-                Entered::Follow(flight, 0)
+    /// Meets the flight of a key, if there is one. If that is in the cell it moves to the map, where
+    /// there is room for more; but not for a caller that is refused.
+    fn meet(
+        &self,
+        locked: &mut Locked<'_, K, M::Shard<'_>>,
+        hash: KeyHash,
+        mut is_it: impl FnMut(&K) -> bool,
+        ask: &Ask,
+    ) -> Option<Entered<V>> {
+        let would_wait_for_itself = |id| !ask.nests && reentry::is_within(id);
+        if let Some(found) = locked.cell.find(hash, &mut is_it) {
+            if would_wait_for_itself(found.id) {
+                return Some(Entered::Reentrant);
             }
-            Slot::Shared { flight, .. } => match flight.join(who) {
-                true => Entered::TakeOver(Arc::clone(flight)),
-                false => Entered::Follow(Arc::clone(flight), flight.generation()),
-            },
+            if ask.max_followers == 0 && !ask.fresh {
+                return Some(Entered::Full);
+            }
+            locked.move_to_map();
+            let slot = locked.shard.get(hash, |_, slot| slot.id() == found.id);
+            return Some(self.meet_slot(slot.expect("just moved there"), ask));
+        }
+        if !locked.cell.is_crowded() {
+            return None;
+        }
+        let slot = locked.shard.get(hash, |k, _| is_it(k))?;
+        match would_wait_for_itself(slot.id()) {
+            true => Some(Entered::Reentrant),
+            false => Some(self.meet_slot(slot, ask)),
+        }
+    }
+
+    /// Joins a flight, or leads it if nobody does.
+    #[inline]
+    fn meet_slot(&self, slot: &mut Slot<V>, ask: &Ask) -> Entered<V> {
+        match slot {
+            _ if ask.fresh => self.meet_afresh(slot, ask),
+            Slot::Shared { flight, .. } => Self::join(flight, ask, Entered::TakeOver),
+            slot => Self::meet_first(slot, ask),
+        }
+    }
+
+    /// The same for a flight that nobody has joined, or that another waits for.
+    #[cold]
+    fn meet_first(slot: &mut Slot<V>, ask: &Ask) -> Entered<V> {
+        if slot.flight().is_none() {
+            slot.share(Arc::new(Flight::new(slot.id(), Stamp::NONE)));
+        }
+        Self::join(slot.flight().expect("just shared"), ask, Entered::TakeOver)
+    }
+
+    /// Step 7: the flight under way began before the call; the one after it will not have.
+    #[cold]
+    fn meet_afresh(&self, slot: &mut Slot<V>, ask: &Ask) -> Entered<V> {
+        if let Some(flight) = slot.flight()
+            && flight.lead_out_afresh()
+        {
+            return Entered::TakeOver(Arc::clone(flight));
+        }
+        if let Some(next) = slot.next() {
+            return Self::join(next, ask, Entered::Pending);
+        }
+        let next = Arc::new(Flight::pending(self.map.next_id(), self.clock.stamp()));
+        slot.queue(Arc::clone(&next));
+        Entered::Pending(next)
+    }
+
+    #[inline]
+    fn join(
+        flight: &Arc<Flight<V>>,
+        ask: &Ask,
+        lead: impl FnOnce(Arc<Flight<V>>) -> Entered<V>,
+    ) -> Entered<V> {
+        match flight.join(ask) {
+            Joined::Lead => lead(Arc::clone(flight)),
+            Joined::Follow(ticket) => Entered::Follow(Arc::clone(flight), ticket),
+            Joined::Full => Entered::Full,
+            Joined::Gone => Entered::Gone(flight.id()),
+        }
+    }
+
+    /// Joins the key's flight without being able to lead it.
+    pub(crate) fn follow(
+        &self,
+        hash: KeyHash,
+        is_it: impl FnMut(&K) -> bool,
+    ) -> Option<(Arc<Flight<V>>, Ticket)> {
+        if self.cells.is_empty(hash) {
+            return None;
+        }
+        let ask = Ask { who: Who::Workless, nests: true, ..Ask::DEFAULT };
+        let mut locked = self.lock(hash);
+        match self.meet(&mut locked, hash, is_it, &ask)? {
+            Entered::Follow(flight, ticket) => Some((flight, ticket)),
+            _ => None,
         }
     }
 
@@ -248,23 +442,20 @@ where
         &self,
         hash: KeyHash,
         id: FlightId,
-        mut node: Pin<&mut Node<K>>,
+        mut home: Option<Pin<&mut Node<K>>>,
         own: Option<Arc<Flight<V>>>,
     ) -> Option<Closed<K, V>> {
-        if self.release(hash, node.as_mut()) {
-            None
-        } else {
-            self.close_locked(hash, id, node, own)
-        }
+        if self.release(hash, &mut home) { None } else { self.close_locked(hash, id, home, own) }
     }
 
     /// Ends a flight that began in its cell and that nobody has looked at, so that nobody has joined.
     /// Its key is dropped here.
     #[inline(always)]
-    fn release(&self, hash: KeyHash, mut node: Pin<&mut Node<K>>) -> bool {
+    fn release(&self, hash: KeyHash, home: &mut Option<Pin<&mut Node<K>>>) -> bool {
+        let Some(node) = home else { return false };
         let released = node.is_claimed() && self.cells.release(hash, node.as_mut());
         if released {
-            node.take_key();
+            node.as_mut().take_key();
         }
         released
     }
@@ -274,10 +465,10 @@ where
     fn release_locked(
         &self,
         hash: KeyHash,
-        node: Pin<&mut Node<K>>,
+        home: Option<Pin<&mut Node<K>>>,
     ) -> Option<Locked<'_, K, M::Shard<'_>>> {
         let mut locked = self.lock(hash);
-        let key = locked.release(node);
+        let key = home.and_then(|node| locked.release(node));
         if key.is_none() {
             return Some(locked);
         }
@@ -292,20 +483,21 @@ where
         &self,
         hash: KeyHash,
         id: FlightId,
-        node: Pin<&mut Node<K>>,
+        home: Option<Pin<&mut Node<K>>>,
         own: Option<Arc<Flight<V>>>,
     ) -> Option<Closed<K, V>> {
-        let mut locked = self.release_locked(hash, node)?;
+        let mut locked = self.release_locked(hash, home)?;
         let removed = locked.remove(hash, id);
-        let followers = removed.as_ref().map_or(0, |(_, slot)| slot.followers());
+        let followers = removed.as_ref().map_or(0, |removed| removed.slot.followers());
         drop(locked);
-        match removed {
-            Some((_, Slot::Solo { .. })) => None,
-            Some((key, Slot::Shared { flight, .. })) => {
-                (followers > 0).then_some(Closed { flight, followers, key: Some(key) })
-            }
-            None => self.close_detached(id, own).filter(|closed| closed.followers > 0),
+        let Some(Removed { key, slot, promoted }) = removed else {
+            return self.close_detached(id, own).filter(|closed| closed.followers > 0);
+        };
+        if let Some(next) = promoted {
+            next.start();
         }
+        let flight = Arc::clone(slot.flight()?);
+        (followers > 0).then_some(Closed { flight, followers, key })
     }
 
     /// The flight was forgotten: nobody has been able to join since, so its count is final, too.
@@ -322,38 +514,36 @@ where
         &self,
         hash: KeyHash,
         id: FlightId,
-        mut node: Pin<&mut Node<K>>,
+        mut home: Option<Pin<&mut Node<K>>>,
         own: Option<Arc<Flight<V>>>,
     ) {
-        if self.release(hash, node.as_mut()) {
+        if self.release(hash, &mut home) {
             return;
         }
-        let Some(mut locked) = self.release_locked(hash, node) else { return };
-        let mut removed = None;
-        let abandoned = match locked.shard.get(hash, |_, slot| slot.id() == id) {
-            Some(Slot::Solo { .. }) => {
-                removed = locked.remove(hash, id);
-                None
-            }
-            Some(Slot::Shared { flight, .. }) => {
-                let flight = Arc::clone(flight);
-                let left = flight.abandon();
-                if left.is_dead() {
-                    removed = locked.remove(hash, id);
-                }
-                Some((flight, left))
-            }
+        let Some(mut locked) = self.release_locked(hash, home) else { return };
+        let (mut removed, mut abandoned) = (None, None);
+        match locked.shard.get(hash, |_, slot| slot.has(id)) {
             None => {
                 drop(locked);
                 self.abandon_detached(id, own);
                 return;
             }
-        };
+            Some(slot) => match slot.of(id).cloned() {
+                None => removed = locked.remove(hash, id),
+                Some(flight) => {
+                    let left = flight.abandon();
+                    if left.is_dead() {
+                        removed = locked.remove(hash, id);
+                    }
+                    abandoned = Some((flight, left));
+                }
+            },
+        }
         drop(locked);
         if let Some((flight, left)) = abandoned {
             flight.wake_successors(left);
         }
-        drop(removed);
+        removed.into_iter().for_each(Removed::settle);
     }
 
     fn abandon_detached(&self, id: FlightId, own: Option<Arc<Flight<V>>>) {
@@ -363,82 +553,133 @@ where
         }
     }
 
-    /// Step 5, its locked part: removes the slot of a flight that somebody saw dead, unless a
-    /// newcomer has led it out of there.
+    /// Step 8: gives the lead up together with the work, or gives the work back if nobody is there to
+    /// go on with it. Then the flight is led as before.
     #[cold]
-    pub(crate) fn bury(&self, hash: KeyHash, flight: &Arc<Flight<V>>) {
+    pub(crate) fn hand_over(
+        &self,
+        hash: KeyHash,
+        id: FlightId,
+        home: &mut Option<Pin<&mut Node<K>>>,
+        own: Option<&Arc<Flight<V>>>,
+        relay: Relay<V>,
+    ) -> Result<(), Relay<V>> {
+        let mut locked = self.lock(hash);
+        let (flight, left) = match locked.shard.get(hash, |_, slot| slot.has(id)) {
+            Some(slot) => match slot.of(id).cloned() {
+                // Nobody has joined.
+                None => return Err(relay),
+                Some(flight) => {
+                    let left = flight.hand_over(relay)?;
+                    drop(locked);
+                    (flight, left)
+                }
+            },
+            // In its cell, where nobody has joined either, or detached.
+            None => {
+                drop(locked);
+                let detached = || lock(&self.detached).get(&id).cloned();
+                let Some(flight) = own.cloned().or_else(detached) else { return Err(relay) };
+                let left = flight.hand_over(relay)?;
+                (flight, left)
+            }
+        };
+        // It is in the map or detached, so no cell points to it.
+        if let Some(node) = home {
+            node.as_mut().set_claimed(false);
+        }
+        flight.wake_successors(left);
+        Ok(())
+    }
+
+    /// Step 5, its locked part: removes the slot of a flight that somebody saw dead, unless a
+    /// newcomer has led it out of there. `true` if there is work in it, to be dropped first: then the
+    /// caller has the lead.
+    #[cold]
+    #[must_use]
+    pub(crate) fn bury(&self, hash: KeyHash, flight: &Arc<Flight<V>>) -> bool {
         let id = flight.id();
         let mut locked = self.lock(hash);
-        if locked.shard.get(hash, |_, slot| slot.id() == id).is_none() {
-            drop(locked);
-            // Detached flights get no newcomers: dead they stay.
-            drop(self.close_detached(id, None));
-        } else if flight.snapshot().is_dead() {
-            let removed = locked.remove(hash, id);
-            drop(locked);
-            drop(removed);
+        let is_there = locked.shard.get(hash, |_, slot| slot.has(id)).is_some();
+        if !flight.snapshot().is_dead() {
+            return false;
         }
+        if flight.has_relay() {
+            // Of a detached flight, too: it gets no newcomers, so dead it has stayed.
+            flight.reclaim();
+            return true;
+        }
+        let removed = if is_there { locked.remove(hash, id) } else { None };
+        drop(locked);
+        match removed {
+            Some(removed) => removed.settle(),
+            None => drop(self.close_detached(id, None)),
+        }
+        false
     }
 
     /// Step 6.
-    pub(crate) fn forget<Q>(&self, hash: KeyHash, key: &Q) -> bool
-    where
-        K: Borrow<Q>,
-        Q: ?Sized + Eq,
-    {
-        self.cut_loose(hash, key, |_| true)
+    pub(crate) fn forget(&self, hash: KeyHash, is_it: impl FnMut(&K) -> bool) -> bool {
+        self.cut_loose(hash, is_it, |_, _| true)
     }
 
     /// Step 6 for a flight without followers.
-    pub(crate) fn forget_unshared<Q>(&self, hash: KeyHash, key: &Q) -> bool
-    where
-        K: Borrow<Q>,
-        Q: ?Sized + Eq,
-    {
-        self.cut_loose(hash, key, |slot| slot.followers() == 0)
+    pub(crate) fn forget_unshared(&self, hash: KeyHash, is_it: impl FnMut(&K) -> bool) -> bool {
+        self.cut_loose(hash, is_it, |followers, _| followers == 0)
     }
 
-    fn cut_loose<Q>(&self, hash: KeyHash, key: &Q, if_: impl FnOnce(&Slot<V>) -> bool) -> bool
-    where
-        K: Borrow<Q>,
-        Q: ?Sized + Eq,
-    {
+    fn cut_loose(
+        &self,
+        hash: KeyHash,
+        mut is_it: impl FnMut(&K) -> bool,
+        if_: impl FnOnce(usize, Stamp) -> bool,
+    ) -> bool {
         if self.cells.is_empty(hash) {
             return false;
         }
         let mut locked = self.lock(hash);
-        if let Some(found) = locked.cell.find(hash, |k| k.borrow() == key) {
+        if let Some(found) = locked.cell.find(hash, &mut is_it) {
+            if !if_(0, found.began) {
+                return false;
+            }
             let removed = locked.cell.remove(&found);
             drop(locked);
             drop(removed);
             return true;
         }
-        let Some(slot) = locked.shard.get(hash, |k, _| k.borrow() == key) else { return false };
-        if !if_(slot) {
+        let Some(slot) = locked.shard.get(hash, |k, _| is_it(k)) else { return false };
+        if !if_(slot.followers(), slot.began()) {
             return false;
         }
         let id = slot.id();
-        if let Slot::Shared { flight, .. } = slot {
-            // In the same critical section: the leader finds it in one place or the other.
-            lock(&self.detached).insert(id, Arc::clone(flight));
-        }
-        let removed = locked.remove(hash, id);
+        let removed = self.detach(&mut locked, hash, id);
         drop(locked);
-        drop(removed);
+        removed.into_iter().for_each(Removed::settle);
         true
     }
 
-    pub(crate) fn contains<Q>(&self, hash: KeyHash, key: &Q) -> bool
-    where
-        K: Borrow<Q>,
-        Q: ?Sized + Eq,
-    {
+    /// Takes a flight out of the map that goes on without its slot.
+    fn detach(
+        &self,
+        locked: &mut Locked<'_, K, M::Shard<'_>>,
+        hash: KeyHash,
+        id: FlightId,
+    ) -> Option<Removed<K, V>> {
+        let removed = locked.remove(hash, id)?;
+        if let Some(flight) = removed.slot.flight() {
+            // In the same critical section: the leader finds it in one place or the other.
+            lock(&self.detached).insert(id, Arc::clone(flight));
+        }
+        Some(removed)
+    }
+
+    pub(crate) fn contains(&self, hash: KeyHash, mut is_it: impl FnMut(&K) -> bool) -> bool {
         if self.cells.is_empty(hash) {
             return false;
         }
         let mut locked = self.lock(hash);
-        locked.cell.find(hash, |k| k.borrow() == key).is_some()
-            || locked.shard.get(hash, |k, _| k.borrow() == key).is_some()
+        locked.cell.find(hash, &mut is_it).is_some()
+            || locked.shard.get(hash, |k, _| is_it(k)).is_some()
     }
 
     /// One shard after the other. Flights move between a cell and the map only under the lock, so
@@ -471,23 +712,52 @@ impl<K, S> Locked<'_, K, S> {
     }
 
     /// Moves all flights in the cell to the map.
-    fn move_to_map<V>(&mut self, slot: impl Fn(FlightId, KeyHash) -> Slot<V>)
+    fn move_to_map<V>(&mut self)
     where
         S: Shard<K, V>,
     {
-        while let Some(Moved { key, id, hash }) = self.cell.pop() {
-            self.shard.insert(key, slot(id, hash));
+        while let Some(Moved { key, id, hash, began }) = self.cell.pop() {
+            self.shard.insert(key, Slot::new(hash, id, began));
         }
     }
 
-    /// Takes a flight out of the map.
-    fn remove<V>(&mut self, hash: KeyHash, id: FlightId) -> Option<(K, Slot<V>)>
+    /// Puts a flight into the map, and all that are in the cell.
+    fn insert<V>(&mut self, key: K, slot: Slot<V>)
     where
         S: Shard<K, V>,
     {
-        let removed = self.shard.remove(hash, |_, slot| slot.id() == id)?;
-        self.cell.sub();
-        Some(removed)
+        self.move_to_map();
+        self.cell.add();
+        self.shard.insert(key, slot);
+    }
+
+    /// Takes a flight out of the map, pending or not. If another waits for its end, that one is in its
+    /// place then.
+    fn remove<V>(&mut self, hash: KeyHash, id: FlightId) -> Option<Removed<K, V>>
+    where
+        S: Shard<K, V>,
+    {
+        let (key, mut slot) = self.shard.remove(hash, |_, slot| slot.has(id))?;
+        let Some(next) = slot.unqueue() else {
+            self.cell.sub();
+            return Some(Removed { key: Some(key), slot, promoted: None });
+        };
+        if next.id() == id {
+            self.shard.insert(key, slot);
+            let slot = Slot::Shared { hash, flight: next };
+            return Some(Removed { key: None, slot, promoted: None });
+        }
+        self.shard.insert(key, Slot::Shared { hash, flight: Arc::clone(&next) });
+        Some(Removed { key: None, slot, promoted: Some(next) })
+    }
+}
+
+impl<K, V> Removed<K, V> {
+    /// After unlocking: lets the flight begin that has waited for this, and drops what is left.
+    fn settle(self) {
+        if let Some(next) = self.promoted {
+            next.start();
+        }
     }
 }
 
@@ -510,17 +780,16 @@ mod tests {
     fn g04_a_forgotten_flight_that_everybody_left_is_kept_nowhere() {
         let table: Table<u64, u64> = Table::new(2, 0);
         let hash = KeyHash::new(1);
-        let who = OnCancel::TakeOver;
         let (mut node, no_node) = (pin!(Node::new()), pin!(Node::new()));
-        let Entered::Lead(id) = table.enter(hash, &1, who, node.as_mut()) else {
+        let Entered::Lead(id) = table.enter(hash, &1, &Ask::DEFAULT, node.as_mut()) else {
             panic!("the key is free");
         };
-        let Entered::Follow(flight, generation) = table.enter(hash, &1, who, no_node) else {
+        let Entered::Follow(flight, ticket) = table.enter(hash, &1, &Ask::DEFAULT, no_node) else {
             panic!("the key is in flight");
         };
-        let follower = Follower::new(&table, hash, who, flight, generation);
-        table.abandon(hash, id, node, None);
-        assert!(table.forget(hash, &1));
+        let follower = Follower::new(&table, hash, flight, ticket);
+        table.abandon(hash, id, Some(node), None);
+        assert!(table.forget(hash, |_| true));
         assert_eq!(lock(&table.detached).len(), 1);
         drop(follower);
         assert!(lock(&table.detached).is_empty());

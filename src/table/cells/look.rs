@@ -3,7 +3,7 @@
 use std::{pin::Pin, ptr};
 
 use super::{
-    super::KeyHash,
+    super::{KeyHash, Stamp},
     Cell, Cells, Word,
     node::{CROWD, Link, Node, Resident, as_ptr},
 };
@@ -83,10 +83,11 @@ impl<K> Look<'_, K> {
         while !link.is_none() {
             if link.may_be(hash) {
                 let found = self.at(link, |it| {
-                    is_it(it.key.as_ref().expect("a flight in a cell has its key")).then_some(it.id)
+                    let key = it.key.as_ref().expect("a flight in a cell has its key");
+                    is_it(key).then_some((it.id, it.began))
                 });
-                if let Some(id) = found {
-                    return Some(Found { link, id });
+                if let Some((id, began)) = found {
+                    return Some(Found { link, id, began });
                 }
             }
             link = self.behind(link);
@@ -119,7 +120,7 @@ impl<K> Look<'_, K> {
     fn unlink(&mut self, link: Link<K>) -> Moved<K> {
         let (moved, next) = self.change(link, |it| {
             let key = it.key.take().expect("a flight in a cell has its key");
-            (Moved { key, id: it.id, hash: it.hash }, it.next)
+            (Moved { key, id: it.id, hash: it.hash, began: it.began }, it.next)
         });
         if link.node() == self.chain.node() {
             // As it was when this one came before it. If what was behind that has gone since, it is
@@ -150,6 +151,25 @@ impl<K> Look<'_, K> {
         }
         self.add();
         Some(self.unlink(self.chain))
+    }
+
+    /// Makes an empty cell one of which flights are in the map: the caller is going to add one. `false`
+    /// if somebody has claimed it meanwhile; then this look is over.
+    pub(in crate::table) fn open(&mut self) -> bool {
+        if !self.raw.is_null() {
+            return true;
+        }
+        let crowd = crowd_of(1);
+        // AcqRel: as a claim.
+        let opened = self
+            .cell
+            .compare_exchange(self.raw, crowd, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok();
+        if opened {
+            // It counts one that is not there yet; if it never comes, the look ends with none.
+            self.raw = crowd;
+        }
+        opened
     }
 
     /// A flight of this cell has been put into the map.
@@ -189,7 +209,7 @@ impl<K> Drop for Look<'_, K> {
         debug_assert!(self.chain.is_none() || self.crowd == 0, "a crowd leaves no chain behind");
         let raw = match self.crowd {
             0 => self.chain.0,
-            n => ptr::without_provenance_mut((n as usize) << 2 | CROWD),
+            n => crowd_of(n),
         };
         if raw != self.raw {
             // Release: whoever claims, looks at or releases the cell next sees what was done here,
@@ -199,10 +219,16 @@ impl<K> Drop for Look<'_, K> {
     }
 }
 
+/// The word that says so many flights of the cell are in the map.
+fn crowd_of<K>(n: u32) -> *mut Node<K> {
+    ptr::without_provenance_mut((n as usize) << 2 | CROWD)
+}
+
 /// A flight found in a cell. Good until the look that found it changes the chain.
 pub(in crate::table) struct Found<K> {
     link: Link<K>,
     pub(in crate::table) id: FlightId,
+    pub(in crate::table) began: Stamp,
 }
 
 /// A flight taken out of a cell.
@@ -211,6 +237,7 @@ pub(in crate::table) struct Moved<K> {
     pub(in crate::table) id: FlightId,
     /// By which its leader will look for it.
     pub(in crate::table) hash: KeyHash,
+    pub(in crate::table) began: Stamp,
 }
 
 pub(in crate::table) enum Place {

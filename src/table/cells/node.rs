@@ -2,7 +2,7 @@
 
 use std::{marker::PhantomPinned, pin::Pin, process::abort, ptr};
 
-use super::super::KeyHash;
+use super::super::{KeyHash, Stamp};
 use crate::{flight::FlightId, sync::UnsafeCell};
 
 /// What others may look at of a flight in a cell. Aligned as memory from an allocator is anyway, for
@@ -21,6 +21,7 @@ pub(super) struct Resident<K> {
     pub(super) key: Option<K>,
     pub(super) id: FlightId,
     pub(super) hash: KeyHash,
+    pub(super) began: Stamp,
     pub(super) next: Link<K>,
 }
 
@@ -34,18 +35,24 @@ unsafe impl<K: Send + Sync> Sync for Node<K> {}
 
 impl<K> Node<K> {
     pub(crate) fn new() -> Self {
-        let resident =
-            Resident { key: None, id: FlightId(0), hash: KeyHash::NONE, next: Link::NONE };
+        let (id, hash, began) = (FlightId(0), KeyHash::NONE, Stamp::NONE);
+        let resident = Resident { key: None, id, hash, began, next: Link::NONE };
         Self { claimed: false, resident: UnsafeCell::new(resident), _pinned: PhantomPinned }
     }
 
     /// Puts a flight into a node that is in no cell.
     #[inline(always)]
-    pub(in crate::table) fn fill(self: Pin<&mut Self>, key: K, id: FlightId, hash: KeyHash) {
+    pub(in crate::table) fn fill(
+        self: Pin<&mut Self>,
+        key: K,
+        id: FlightId,
+        hash: KeyHash,
+        began: Stamp,
+    ) {
         assert!(!self.claimed);
         // SAFETY: the node is in no cell, so `&mut self` is all access there is.
         self.resident.with_mut(|it| unsafe {
-            *it = Resident { key: Some(key), id, hash, next: Link::NONE }
+            *it = Resident { key: Some(key), id, hash, began, next: Link::NONE }
         });
     }
 
@@ -64,7 +71,7 @@ impl<K> Node<K> {
     }
 
     #[inline(always)]
-    pub(super) fn set_claimed(self: Pin<&mut Self>, claimed: bool) {
+    pub(in crate::table) fn set_claimed(self: Pin<&mut Self>, claimed: bool) {
         // SAFETY: nothing is moved.
         unsafe { self.get_unchecked_mut() }.claimed = claimed;
     }

@@ -1,0 +1,70 @@
+//! The lead of a flight that may have to wait for an older one of its key to end (step 7).
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Instant,
+};
+
+use event_listener::{EventListener, listener};
+
+use super::Permit;
+use crate::{sync::wait_until, table::Reach};
+
+/// Becomes the permit when its flight may begin, which mostly is at once. Dropped before, it gives the
+/// lead up.
+pub(crate) struct Pending<R: Reach> {
+    /// `None` only once it has been handed out.
+    permit: Option<Permit<R>>,
+    listener: Option<EventListener>,
+}
+
+impl<R: Reach> Pending<R> {
+    pub(crate) fn new(permit: Permit<R>) -> Self {
+        Self { permit: Some(permit), listener: None }
+    }
+
+    fn is_pending(&self) -> bool {
+        let flight = self.permit.as_ref().and_then(Permit::flight);
+        flight.is_some_and(|flight| flight.snapshot().is_pending())
+    }
+
+    /// Waits as a thread; `None` if the time comes first.
+    pub(crate) fn wait_blocking(mut self, deadline: Option<Instant>) -> Option<Permit<R>> {
+        while self.is_pending() {
+            let flight = self.permit.as_ref().and_then(Permit::flight)?;
+            listener!(flight.aside => listener);
+            if self.is_pending() && !wait_until(listener, deadline) && self.is_pending() {
+                return None;
+            }
+        }
+        self.permit.take()
+    }
+}
+
+impl<R: Reach> Future for Pending<R> {
+    type Output = Permit<R>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Permit<R>> {
+        loop {
+            if !self.is_pending() {
+                self.listener = None;
+                return Poll::Ready(self.permit.take().expect("polled until it is ready"));
+            }
+            match &mut self.listener {
+                // Registered first, asked then (G6).
+                None => {
+                    let flight = self.permit.as_ref().and_then(Permit::flight);
+                    self.listener = flight.map(|flight| flight.aside.listen());
+                }
+                Some(listener) => {
+                    ready!(Pin::new(listener).poll(cx));
+                    self.listener = None;
+                }
+            }
+        }
+    }
+}
+
+impl<R: Reach> Unpin for Pending<R> {}

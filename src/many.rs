@@ -1,0 +1,282 @@
+//! `run_many`: a batch of keys, each of which is a flight of its own, loaded together.
+
+use std::{
+    collections::HashMap,
+    future::{Future, poll_fn},
+    hash::{BuildHasher, Hash},
+    mem,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use futures_util::stream::{FuturesUnordered, Stream};
+use pin_project_lite::pin_project;
+
+use crate::{
+    CallError, Group,
+    flight::{Ask, Batch, Follower, Payload, Pending, Permit, Waited, wait},
+    group::unwind,
+    table::{Entered, Reach, Table},
+};
+
+impl<K, V, S> Group<K, V, S>
+where
+    K: Eq + Hash + Clone,
+    V: Clone,
+    S: BuildHasher,
+{
+    /// Gets the values of many keys, each from a flight of its own. Keys that are in flight are joined;
+    /// all others are led by one call of `load`. Callers of single keys and of other batches meet this
+    /// one on each key, whichever comes first.
+    ///
+    /// Each key lands by itself as soon as `load` has returned. A key that `load` leaves out is
+    /// abandoned (a follower with work of its own takes over) and absent from the answer; what `load`
+    /// returns beyond its keys is dropped. A joined key whose leader is cancelled is led by another
+    /// call of `load`, if it falls to this caller. Keys may be listed twice.
+    ///
+    /// ```
+    /// use shardflight::Group;
+    ///
+    /// # futures_lite::future::block_on(async {
+    /// async fn select_where_id_in(ids: Vec<u64>) -> Vec<(u64, String)> {
+    ///     ids.into_iter().map(|id| (id, format!("user {id}"))).collect()
+    /// }
+    ///
+    /// let users: Group<u64, String> = Group::new();
+    /// let found = users.run_many([1, 2, 3], select_where_id_in).await;
+    /// assert_eq!(found[&2], "user 2");
+    /// # });
+    /// ```
+    ///
+    /// It takes time in proportion to the number of keys, apart from `load`.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`run`](Self::run), for each key: dropping this drops what `load` is doing, and then followers
+    /// of the keys that it led take over.
+    ///
+    /// # Panics
+    ///
+    /// If `load` panics, with the original payload; the followers of all its keys panic with its text.
+    /// If the work of a joined key panics, with its text. If one of the keys is being loaded by the work
+    /// that makes this call, which would wait for itself.
+    pub async fn run_many<I, F, Fut, R>(&self, keys: I, load: F) -> HashMap<K, V>
+    where
+        I: IntoIterator<Item = K>,
+        F: FnMut(Vec<K>) -> Fut,
+        Fut: Future<Output = R>,
+        R: IntoIterator<Item = (K, V)>,
+    {
+        let mut found: HashMap<K, Option<V>> = HashMap::new();
+        let mut waits = FuturesUnordered::new();
+        let mut leads = HashMap::new();
+        for key in keys {
+            if found.contains_key(&key) {
+                continue;
+            }
+            let (table, hash) = self.core().locate(&key);
+            let seat = match table.open(hash, &key, &Ask::DEFAULT, false) {
+                Entered::Lead(id) => {
+                    leads.insert(key.clone(), Permit::new(table, hash, id, None));
+                    None
+                }
+                Entered::TakeOver(flight) => {
+                    Some(Seat::Lead(Permit::taken_over(table, hash, flight)))
+                }
+                Entered::Follow(flight, ticket) => {
+                    Some(Seat::Follow(Follower::new(table, hash, flight, ticket)))
+                }
+                Entered::Reentrant => unwind(&CallError::Reentrant),
+                Entered::Pending(_) | Entered::Full | Entered::Gone(_) => {
+                    unreachable!("nothing of this was asked for")
+                }
+            };
+            if let Some(seat) = seat {
+                let key = key.clone();
+                waits.push(async move { (key, settle(seat).await) });
+            }
+            found.insert(key, None);
+        }
+        let mut loads = Loads { load, running: FuturesUnordered::new() };
+        loads.begin(leads);
+        poll_fn(|cx| {
+            loop {
+                let mut leads = HashMap::new();
+                while let Poll::Ready(Some((key, settled))) = Pin::new(&mut waits).poll_next(cx) {
+                    match settled {
+                        Settled::Value(value) => drop(found.insert(key, Some(value))),
+                        Settled::Lead(permit) => drop(leads.insert(key, permit)),
+                    }
+                }
+                let begun = !leads.is_empty();
+                loads.begin(leads);
+                while let Poll::Ready(Some(values)) = Pin::new(&mut loads.running).poll_next(cx) {
+                    found.extend(values.into_iter().map(|(key, value)| (key, Some(value))));
+                }
+                match () {
+                    () if waits.is_empty() && loads.running.is_empty() => return Poll::Ready(()),
+                    // What has begun has been polled, but what it woke has not.
+                    () if begun => {}
+                    () => return Poll::Pending,
+                }
+            }
+        })
+        .await;
+        found.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
+    }
+}
+
+enum Settled<R: Reach> {
+    Value(R::V),
+    /// To be loaded.
+    Lead(Permit<R>),
+}
+
+/// Whoever did not begin the flight of its key.
+enum Seat<R: Reach> {
+    Follow(Follower<R>),
+    Lead(Permit<R>),
+}
+
+/// Waits for the flight of one key. Work that was left half done is done here.
+async fn settle<R: Reach>(seat: Seat<R>) -> Settled<R>
+where
+    R::V: Clone,
+{
+    let permit = match seat {
+        Seat::Lead(permit) => permit,
+        Seat::Follow(follower) => match wait(follower).await {
+            Waited::Lead(permit) => permit,
+            Waited::Landed(Ok(value)) => return Settled::Value(value),
+            Waited::Landed(Err(panicked)) => unwind(&CallError::Panicked(panicked)),
+            Waited::Cancelled | Waited::TimedOut => {
+                unreachable!("nothing of this was asked for")
+            }
+        },
+    };
+    let mut permit = Pending::new(permit).await;
+    if !permit.has_relay() {
+        return Settled::Lead(permit);
+    }
+    let returned = poll_fn(|cx| permit.poll_relay(cx)).await;
+    Settled::Value(finish(permit, returned))
+}
+
+fn finish<R: Reach>(mut permit: Permit<R>, returned: Result<R::V, Payload>) -> R::V
+where
+    R::V: Clone,
+{
+    match returned {
+        Ok(value) => permit.land(value).0,
+        Err(payload) => {
+            permit.panicked(&*payload);
+            resume_unwind(payload)
+        }
+    }
+}
+
+type Leads<'t, K, V> = HashMap<K, Permit<&'t Table<K, V>>>;
+
+struct Loads<'t, K: Eq + Hash, V, F, Fut> {
+    load: F,
+    running: FuturesUnordered<Load<'t, K, V, Fut>>,
+}
+
+impl<'t, K, V, F, Fut> Loads<'t, K, V, F, Fut>
+where
+    K: Eq + Hash + Clone,
+    F: FnMut(Vec<K>) -> Fut,
+{
+    fn begin(&mut self, leads: Leads<'t, K, V>) {
+        if leads.is_empty() {
+            return;
+        }
+        let batch = Batch::new(leads.values().map(Permit::id));
+        let keys = leads.keys().cloned().collect();
+        let load = &mut self.load;
+        match batch.within(|| catch_unwind(AssertUnwindSafe(|| load(keys)))) {
+            Ok(work) => self.running.push(Load { work: Some(work), batch, leads }),
+            Err(payload) => panicked(leads, payload),
+        }
+    }
+}
+
+/// Followers of every key learn what happened.
+fn panicked<K: Eq + Hash, V>(leads: Leads<'_, K, V>, payload: Payload) -> ! {
+    for mut permit in leads.into_values() {
+        permit.panicked(&*payload);
+    }
+    resume_unwind(payload)
+}
+
+pin_project! {
+    /// One call of `load` and the flights that it is for.
+    struct Load<'t, K, V, Fut>
+    where
+        K: Eq,
+        K: Hash,
+    {
+        // Before `leads`: cancelled work is dropped before the lead is passed on (G1).
+        #[pin]
+        work: Option<Fut>,
+        batch: Batch,
+        leads: Leads<'t, K, V>,
+    }
+
+    impl<K, V, Fut> PinnedDrop for Load<'_, K, V, Fut>
+    where
+        K: Eq,
+        K: Hash,
+    {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            this.batch.within(|| this.work.set(None));
+        }
+    }
+}
+
+impl<K, V, Fut, R> Future for Load<'_, K, V, Fut>
+where
+    K: Eq + Hash,
+    V: Clone,
+    Fut: Future<Output = R>,
+    R: IntoIterator<Item = (K, V)>,
+{
+    type Output = Vec<(K, V)>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Vec<(K, V)>> {
+        let mut this = self.project();
+        // The iterator may be lazy, and is the caller's, too. What it has yielded before it panics has
+        // been loaded, but has not landed.
+        let polled = this.batch.within(|| {
+            catch_unwind(AssertUnwindSafe(|| {
+                let work = this.work.as_mut().as_pin_mut().expect("polled until it is ready");
+                let loaded: Vec<(K, V)> = ready!(work.poll(cx)).into_iter().collect();
+                this.work.set(None);
+                Poll::Ready(loaded)
+            }))
+        });
+        let loaded = match polled {
+            Ok(polled) => ready!(polled),
+            Err(payload) => {
+                let dropped =
+                    this.batch.within(|| catch_unwind(AssertUnwindSafe(|| this.work.set(None))));
+                if let Err(second) = dropped {
+                    // Dropping it could panic again.
+                    mem::forget(second);
+                }
+                panicked(mem::take(this.leads), payload)
+            }
+        };
+        let mut landed = Vec::with_capacity(this.leads.len());
+        for (key, value) in loaded {
+            if let Some(mut permit) = this.leads.remove(&key) {
+                landed.push((key, permit.land(value).0));
+            }
+        }
+        // What was left out is abandoned.
+        this.leads.clear();
+        Poll::Ready(landed)
+    }
+}

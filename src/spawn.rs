@@ -1,0 +1,174 @@
+//! Calls that register at once and outlive their caller: the task to be spawned, for any executor.
+
+use std::{
+    convert::identity,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use pin_project_lite::pin_project;
+
+use crate::{
+    error::{CallError, Panicked},
+    flight::{
+        Alarm, Answer, Ask, Enter, Entry, Flight, Fly, Follower, Handle, Lead, Permit, Waited,
+        Work, state::Who, wait,
+    },
+    outcome::Outcome,
+    sync::Arc,
+    table::{Entered, KeyHash, Reach, Wanted},
+};
+
+/// A call that has entered already.
+struct Aboard;
+
+impl<R: Reach> Enter<R> for Aboard {
+    fn begin(&self, _: Pin<&mut Lead<R>>) -> bool {
+        unreachable!("it is aboard from the beginning")
+    }
+
+    fn meet(&self, _: Pin<&mut Lead<R>>) -> Entry<R> {
+        unreachable!("it is aboard from the beginning")
+    }
+}
+
+/// Enters the flight of a call that is going to have a handle.
+pub(crate) fn enter<R: Reach>(
+    owned: &R,
+    hash: KeyHash,
+    key: impl Wanted<R::K>,
+    ask: Ask,
+) -> Entered<R::V> {
+    let ask = Ask { nests: true, is_watched: true, ..ask };
+    owned.table().open(hash, key, &ask, true)
+}
+
+/// The task of a call that has entered, and its handle: it leads the flight, or is there to take over;
+/// or it has nothing to do, for a follower that would not.
+pub(crate) fn board<R, F>(
+    owned: R,
+    hash: KeyHash,
+    entered: Entered<R::V>,
+    aborts_when_abandoned: bool,
+    work: F,
+) -> Result<(impl Future<Output = ()> + use<R, F>, Handle<R::V>), CallError>
+where
+    R: Reach,
+    R::V: Clone,
+    F: Future<Output = R::V>,
+{
+    let alarm = aborts_when_abandoned.then(|| Arc::new(Alarm::new()));
+    let work = Work::new(work);
+    let permit = match entered {
+        Entered::TakeOver(flight) => Permit::taken_over(owned, hash, flight),
+        Entered::Pending(flight) => Permit::new(owned, hash, flight.id(), Some(flight)),
+        Entered::Follow(flight, ticket) if ticket.who() == Who::Able => {
+            let handle = Handle::of_follower(Arc::clone(&flight), alarm.clone());
+            let unseen = Some(Arc::clone(&flight));
+            let follower = Follower::new(owned, hash, flight, ticket);
+            let fly = Some(Fly::following(follower, Aboard, work, wait, identity));
+            return Ok((Task { alarm, led: None, unseen, fly }, handle));
+        }
+        Entered::Follow(flight, ticket) => {
+            let idle = Task { alarm: None, led: None, unseen: None, fly: None };
+            return Ok((idle, Handle::new(flight, ticket)));
+        }
+        Entered::Full => return Err(CallError::TooManyFollowers),
+        Entered::Lead(_) | Entered::Reentrant | Entered::Gone(_) => {
+            unreachable!("nothing of this was asked for")
+        }
+    };
+    let flight = Arc::clone(permit.flight().expect("it is shared from the beginning"));
+    let handle = Handle::of_leader(Arc::clone(&flight), alarm.clone());
+    let fly = Some(Fly::leading(permit, Aboard, work, wait, identity));
+    Ok((Task { alarm, led: Some(flight), unseen: None, fly }, handle))
+}
+
+pin_project! {
+    struct Task<V, F> {
+        alarm: Option<Arc<Alarm>>,
+        // The flight that it leads, once it does.
+        led: Option<Arc<Flight<V>>>,
+        // The flight that it followed, in which its handle is not counted: if it leads it in the end,
+        // and nobody is, the outcome has to be shown all the same.
+        unseen: Option<Arc<Flight<V>>>,
+        #[pin]
+        fly: Option<F>,
+    }
+}
+
+impl<R, J, M, W, T> Task<R::V, Fly<R, Aboard, J, M, W, T>>
+where
+    R: Reach,
+    M: Fn(Follower<R>) -> W,
+    W: Future<Output = Waited<R>>,
+    Fly<R, Aboard, J, M, W, T>: Future<Output = Answer<R::V>>,
+{
+    /// A follower just leaves; a leader makes sure, in one step, that nobody comes any more who could
+    /// not do without its work.
+    fn drops_what_nobody_wants(self: Pin<&mut Self>, alarm: &Alarm) -> bool {
+        let mut this = self.project();
+        let is_unwanted =
+            alarm.is_released() && this.led.as_ref().is_none_or(|led| led.begin_to_die());
+        if is_unwanted {
+            this.fly.set(None);
+        }
+        is_unwanted
+    }
+
+    fn fly(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        // None of one that only wanted to be told.
+        let Some(fly) = this.fly.as_pin_mut() else { return Poll::Ready(()) };
+        let polled = catch_unwind(AssertUnwindSafe(|| fly.poll(cx)));
+        let unseen = this.unseen.as_ref().filter(|flight| flight.outcome().is_none());
+        match polled {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(Ok(Outcome { value, .. }))) => {
+                if let Some(flight) = unseen {
+                    flight.publish(Ok(value));
+                }
+            }
+            Ok(Poll::Ready(Err(_))) => {}
+            Err(payload) => {
+                if let Some(flight) = unseen {
+                    flight.publish(Err(Panicked::from_payload(&*payload)));
+                }
+                resume_unwind(payload);
+            }
+        }
+        Poll::Ready(())
+    }
+}
+
+impl<R, J, M, W, T> Future for Task<R::V, Fly<R, Aboard, J, M, W, T>>
+where
+    R: Reach,
+    M: Fn(Follower<R>) -> W,
+    W: Future<Output = Waited<R>>,
+    Fly<R, Aboard, J, M, W, T>: Future<Output = Answer<R::V>>,
+{
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(alarm) = self.alarm.clone() else { return self.fly(cx) };
+        alarm.register(cx.waker());
+        if self.as_mut().drops_what_nobody_wants(&alarm) || self.as_mut().fly(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let this = self.as_mut().project();
+        match this.fly.as_ref().as_pin_ref().and_then(|fly| fly.led()) {
+            Some(led) if this.led.is_none() => {
+                led.set_alarm(&alarm);
+                *this.led = Some(Arc::clone(led));
+                // It may have been too late to ring.
+                match self.drops_what_nobody_wants(&alarm) {
+                    true => Poll::Ready(()),
+                    false => Poll::Pending,
+                }
+            }
+            _ => Poll::Pending,
+        }
+    }
+}

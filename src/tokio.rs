@@ -1,0 +1,150 @@
+//! Feature `tokio`: calls that run as tasks of their own, and work that keeps its runtime wherever it
+//! goes.
+
+use std::{
+    borrow::Borrow,
+    hash::{BuildHasher, Hash},
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use pin_project_lite::pin_project;
+use tokio::runtime;
+
+use crate::{Call, CallError, Group, Handle, flight::Ask, group::Owned, spawn, table::Given};
+
+impl<K, V, S> Group<K, V, S>
+where
+    K: Eq + Hash + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: BuildHasher + Send + Sync + 'static,
+{
+    /// Runs `work` as a task of its own, or joins the flight of the key: the counterpart of Go's
+    /// `DoChan`.
+    ///
+    /// The call registers now, not when the handle is polled, and the work outlives every caller:
+    /// dropping the handle affects nobody. If a flight is under way the task joins it, keeps its work,
+    /// and takes over if the leader is cancelled. When the runtime shuts down its flights are
+    /// abandoned, and callers elsewhere take over or are told.
+    ///
+    /// ```
+    /// use shardflight::Group;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let group: Group<String, u32> = Group::new();
+    /// let handle = group.spawn("key".to_owned(), async { 7 });
+    /// assert!(group.is_in_flight("key"));
+    /// assert_eq!(handle.await, Ok(7));
+    /// # }
+    /// ```
+    ///
+    /// For work that blocks, spawn a task that waits for a thread of the runtime:
+    ///
+    /// ```
+    /// use shardflight::Group;
+    /// use tokio::task::spawn_blocking;
+    ///
+    /// fn expensive() -> u64 {
+    ///     49
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let group: Group<u64, u64> = Group::new();
+    /// let handle = group.spawn(7, async { spawn_blocking(expensive).await.expect("no panic") });
+    /// assert_eq!(handle.await, Ok(49));
+    /// # }
+    /// ```
+    ///
+    /// Such a thread cannot be stopped: do not combine it with
+    /// [`abort_when_abandoned`](crate::Call::abort_when_abandoned), or a second execution may begin
+    /// beside it.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime, as [`tokio::spawn`](::tokio::spawn). If the work panics, so does the
+    /// task, and the handle gets [`CallError::Panicked`].
+    pub fn spawn<F>(&self, key: K, work: F) -> Handle<V>
+    where
+        F: Future<Output = V> + Send + 'static,
+    {
+        // First: panicking later would have to give up again what was registered.
+        let runtime = runtime::Handle::current();
+        let (_, hash) = self.core().locate(&key);
+        let owned = Owned(self.core().clone());
+        let entered = spawn::enter(&owned, hash, Given(Some(key)), Ask::DEFAULT);
+        let boarded = spawn::board(owned, hash, entered, false, work);
+        let (task, handle) = boarded.expect("any number of followers is allowed");
+        drop(runtime.spawn(task));
+        handle
+    }
+}
+
+impl<K, V, S, Q> Call<'_, K, V, S, Q>
+where
+    K: Eq + Hash + Borrow<Q> + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: BuildHasher + Send + Sync + 'static,
+    Q: ?Sized + Eq + Hash + ToOwned<Owned = K> + 'static,
+{
+    /// As [`Group::spawn`], with the options of this call: registers now and runs `work` as a task of
+    /// its own, or joins.
+    ///
+    /// With [`OnCancel::Fail`](crate::OnCancel::Fail), if there is a flight to follow, the work is
+    /// dropped and the handle is told if the leader is cancelled. [`timeout`](Self::timeout) does not
+    /// apply; use [`Handle::wait_timeout`], or the runtime's timeout around the handle.
+    ///
+    /// ```
+    /// use shardflight::Group;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), shardflight::CallError> {
+    /// let group: Group<String, u32> = Group::new();
+    /// let handle = group.call("key").max_followers(100).spawn(async { 7 })?;
+    /// assert_eq!(handle.await, Ok(7));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::TooManyFollowers`] if the call allows no more.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime, as [`tokio::spawn`](::tokio::spawn).
+    pub fn spawn<F>(self, work: F) -> Result<Handle<V>, CallError>
+    where
+        F: Future<Output = V> + Send + 'static,
+    {
+        let runtime = runtime::Handle::current();
+        let (task, handle) = self.task(work)?;
+        drop(runtime.spawn(task));
+        Ok(handle)
+    }
+}
+
+pin_project! {
+    /// Work that is polled in the context of the runtime that it was begun in, if there was one.
+    pub(crate) struct InRuntime<F> {
+        runtime: Option<runtime::Handle>,
+        #[pin]
+        future: F,
+    }
+}
+
+impl<F> InRuntime<F> {
+    pub(crate) fn new(future: F) -> Self {
+        Self { runtime: runtime::Handle::try_current().ok(), future }
+    }
+}
+
+impl<F: Future> Future for InRuntime<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let _context = this.runtime.as_ref().map(|runtime| runtime.enter());
+        this.future.poll(cx)
+    }
+}
