@@ -2,7 +2,6 @@
 
 use std::{
     convert::identity,
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::Pin,
     task::{Context, Poll},
 };
@@ -10,12 +9,11 @@ use std::{
 use pin_project_lite::pin_project;
 
 use crate::{
-    error::{CallError, Panicked},
+    error::CallError,
     flight::{
         Alarm, Answer, Ask, Enter, Entry, Flight, Fly, Follower, Handle, Lead, Permit, Waited,
         Work, state::Who, wait,
     },
-    outcome::Outcome,
     sync::Arc,
     table::{Entered, KeyHash, Reach, Wanted},
 };
@@ -65,13 +63,12 @@ where
         Entered::Pending(flight) => Permit::new(owned, hash, flight.id(), Some(flight)),
         Entered::Follow(flight, ticket) if ticket.who() == Who::Able => {
             let handle = Handle::of_follower(Arc::clone(&flight), alarm.clone());
-            let unseen = Some(Arc::clone(&flight));
             let follower = Follower::new(owned, hash, flight, ticket);
             let fly = Some(Fly::following(follower, Aboard, work, wait, identity));
-            return Ok((Task { alarm, led: None, unseen, fly }, handle));
+            return Ok((Task { alarm, led: None, fly }, handle));
         }
         Entered::Follow(flight, ticket) => {
-            let idle = Task { alarm: None, led: None, unseen: None, fly: None };
+            let idle = Task { alarm: None, led: None, fly: None };
             return Ok((idle, Handle::new(flight, ticket)));
         }
         Entered::Full => return Err(CallError::TooManyFollowers),
@@ -82,7 +79,7 @@ where
     let flight = Arc::clone(permit.flight().expect("it is shared from the beginning"));
     let handle = Handle::of_leader(Arc::clone(&flight), alarm.clone());
     let fly = Some(Fly::leading(permit, Aboard, work, wait, identity));
-    Ok((Task { alarm, led: Some(flight), unseen: None, fly }, handle))
+    Ok((Task { alarm, led: Some(flight), fly }, handle))
 }
 
 pin_project! {
@@ -90,9 +87,6 @@ pin_project! {
         alarm: Option<Arc<Alarm>>,
         // The flight that it leads, once it does.
         led: Option<Arc<Flight<V>>>,
-        // The flight that it followed, in which its handle is not counted: if it leads it in the end,
-        // and nobody is, the outcome has to be shown all the same.
-        unseen: Option<Arc<Flight<V>>>,
         #[pin]
         fly: Option<F>,
     }
@@ -121,24 +115,7 @@ where
         let this = self.project();
         // None of one that only wanted to be told.
         let Some(fly) = this.fly.as_pin_mut() else { return Poll::Ready(()) };
-        let polled = catch_unwind(AssertUnwindSafe(|| fly.poll(cx)));
-        let unseen = this.unseen.as_ref().filter(|flight| flight.outcome().is_none());
-        match polled {
-            Ok(Poll::Pending) => return Poll::Pending,
-            Ok(Poll::Ready(Ok(Outcome { value, .. }))) => {
-                if let Some(flight) = unseen {
-                    flight.publish(Ok(value));
-                }
-            }
-            Ok(Poll::Ready(Err(_))) => {}
-            Err(payload) => {
-                if let Some(flight) = unseen {
-                    flight.publish(Err(Panicked::from_payload(&*payload)));
-                }
-                resume_unwind(payload);
-            }
-        }
-        Poll::Ready(())
+        fly.poll(cx).map(drop)
     }
 }
 

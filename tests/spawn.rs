@@ -330,7 +330,77 @@ fn s28_threads_that_wait_for_handles_come_back_when_the_runtime_is_shut_down() {
 }
 
 /// Scenario 28: a task that follows is dropped with its runtime; its handle still gets the value of the
+/// flight, also when nobody else is left who would have been counted.
+#[test]
+fn s28_handle_whose_following_task_is_dropped_gets_the_value() {
+    limited(|| {
+        let group: Group<u64, u32> = Group::new();
+        for is_polled in [false, true] {
+            let Entry::Lead(lead) = group.lead_or_join(&1) else { panic!("the key is free") };
+            let (task, handle) = group.call(&1).task(async { 0 }).expect("no limit");
+            let mut task = Polled::new(task);
+            if is_polled {
+                assert!(task.poll().is_pending());
+            }
+            let mut handle = Polled::pending(handle);
+            drop(task);
+            assert!(handle.poll().is_pending(), "the flight goes on");
+            lead.land(3);
+            assert_eq!(handle.woken_value(), Ok(3));
+            assert!(group.is_empty());
+        }
+    });
+}
+
 /// Scenario 28: the same with every other end: one that took over lands or panics alone, a forgotten
+/// flight lands, and the flight is given up.
+#[test]
+fn s28_handle_whose_following_task_is_dropped_is_told_of_every_end() {
+    limited(|| {
+        let group: Group<u64, u32> = Group::new();
+        let follow = || {
+            let (task, handle) = group.call(&1).task(async { 0 }).expect("no limit");
+            drop(task);
+            Polled::pending(handle)
+        };
+
+        // The other follower takes over, and has no followers that are counted.
+        let leader = Polled::pending(group.run(&1, pending()));
+        let mut handle = follow();
+        let mut able = Polled::pending(group.run(&1, async { 4 }));
+        drop(leader);
+        assert_eq!(able.woken_value(), 4);
+        assert_eq!(handle.woken_value(), Ok(4));
+
+        let (panic, told) = oneshot::channel::<()>();
+        let mut leader = Polled::pending(group.run(&1, async {
+            told.await.expect("sent");
+            panic!("on purpose")
+        }));
+        let mut handle = follow();
+        panic.send(()).expect("it waits");
+        assert_eq!(panic_text(|| leader.poll()), "on purpose");
+        match handle.woken_value() {
+            Err(CallError::Panicked(panicked)) => assert_eq!(panicked.message(), "on purpose"),
+            other => panic!("{other:?}"),
+        }
+
+        let (land, value) = oneshot::channel();
+        let mut leader = Polled::pending(group.run(&1, async { value.await.expect("sent") }));
+        let mut handle = follow();
+        assert!(group.forget(&1));
+        land.send(5).expect("it waits");
+        assert_eq!(leader.woken_value(), 5);
+        assert_eq!(handle.woken_value(), Ok(5));
+
+        let leader = Polled::pending(group.run(&1, pending()));
+        let mut handle = follow();
+        drop(leader);
+        assert_eq!(handle.woken_value(), Err(CallError::Cancelled));
+        assert!(group.is_empty());
+    });
+}
+
 /// A task is for any executor: dropped, polled or not, it gives up what it has.
 #[test]
 fn g04_dropped_task_gives_up_what_it_has() {

@@ -33,8 +33,9 @@
 //! 1. **enter** (locked): no slot: insert a solo one and lead. Solo slot: make it shared and follow.
 //!    Shared and led: count up and follow. Shared and leaderless: take the lead at once.
 //! 2. **land** (locked, then not): remove the slot *by id*, and in the same step read the number of
-//!    followers. Nobody can join from here on, so the number is final. If it is 0, the value is the
-//!    leader's and nothing else happens. Otherwise publish the outcome, and only then notify all.
+//!    followers. Nobody can join from here on, so the number is final. If it is 0, and nobody waits
+//!    who is not counted, the value is the leader's and nothing else happens. Otherwise publish the
+//!    outcome, and only then notify all.
 //! 3. **abandon** (locked): the leader's future was dropped, its work already is. If nobody inside
 //!    is able to lead, remove the slot in the same step. Otherwise set `LEADERLESS`, keep the slot,
 //!    and wake successors after unlocking.
@@ -70,7 +71,8 @@
 //! Handles follow without being able to lead. They are counted, as those of `OnCancel::Fail` are, among
 //! the `bound`, wait on an event of their own, because they could not pass a notification on, and are
 //! woken when the flight lands or is dead. The handle of a spawned call that follows is not counted
-//! beside its task, which shows it the outcome if it should end up leading with no followers.
+//! beside its task, which may end up leading, or be dropped, while the handle waits on. So a flight that
+//! anybody has ever waited for in this way publishes its outcome also if it lands with no followers.
 //!
 //! # Why it holds
 //!
@@ -298,9 +300,15 @@ impl<V> Flight<V> {
         self.has_audience.store(1, Ordering::Relaxed);
     }
 
-    fn wake_audience(&self) {
+    /// Whether somebody may wait for the flight who is not counted: the handle of a task that follows,
+    /// or did.
+    pub(crate) fn has_audience(&self) -> bool {
         // Relaxed: as above.
-        if self.has_audience.load(Ordering::Relaxed) == 1 {
+        self.has_audience.load(Ordering::Relaxed) == 1
+    }
+
+    fn wake_audience(&self) {
+        if self.has_audience() {
             notify(&self.aside, usize::MAX);
         }
     }

@@ -134,6 +134,13 @@ pub(crate) struct Closed<K, V> {
     key: Option<K>,
 }
 
+impl<K, V> Closed<K, V> {
+    /// Whether the outcome is for anybody but the leader.
+    fn is_awaited(&self) -> bool {
+        self.followers > 0 || self.flight.has_audience()
+    }
+}
+
 /// Cells of a group that asks for no capacity.
 #[cfg(not(loom))]
 const CELLS: usize = 4096;
@@ -436,7 +443,7 @@ where
 
     /// Step 2, its locked part: by id, so that a newer flight of the key stays (G5). The number of
     /// followers is read in the critical section that ends joining, which makes it final (G3).
-    /// `None` if there are none.
+    /// `None` if nobody waits.
     #[inline(always)]
     pub(crate) fn close(
         &self,
@@ -491,13 +498,13 @@ where
         let followers = removed.as_ref().map_or(0, |removed| removed.slot.followers());
         drop(locked);
         let Some(Removed { key, slot, promoted }) = removed else {
-            return self.close_detached(id, own).filter(|closed| closed.followers > 0);
+            return self.close_detached(id, own).filter(Closed::is_awaited);
         };
         if let Some(next) = promoted {
             next.start();
         }
         let flight = Arc::clone(slot.flight()?);
-        (followers > 0).then_some(Closed { flight, followers, key })
+        Some(Closed { flight, followers, key }).filter(Closed::is_awaited)
     }
 
     /// The flight was forgotten: nobody has been able to join since, so its count is final, too.
