@@ -1,7 +1,7 @@
 //! `forget` against everything that can happen to a flight at the same time.
 
 use loom::{future::block_on, thread};
-use shardflight::Role;
+use shardflight::{CallError, OnCancel, Role};
 
 use crate::kit::{
     Crossing, Executions, KEY, check, group, pending, poll_once, ready_at_the_second_poll,
@@ -139,5 +139,27 @@ fn g6_forget_unshared_leaves_what_is_joined() {
         assert_eq!((led.value, other.value), (1, if other.role == Role::Joined { 1 } else { 2 }));
         assert!(!(forgotten && other.role == Role::Joined), "a shared flight was forgotten");
         assert!(group.is_empty(), "G4");
+    });
+}
+
+/// G4, G6: a leader is dropped and offers its work, while the only follower that could take it goes, and
+/// so does one that could not. Of those two and the leader one ends the flight, and a handle is told.
+#[test]
+fn g6_the_work_of_a_forgotten_flight_is_offered_while_its_followers_leave() {
+    check(2, || {
+        let group = group();
+        let leader = pending(group.call(&KEY).relay(std::future::pending()));
+        let (of_able, of_told) = (group.clone(), group.clone());
+        let able = pending(async move { of_able.run(&KEY, std::future::pending()).await });
+        let told = pending(async move {
+            let call = of_told.call(&KEY).on_cancel(OnCancel::Fail);
+            call.run(std::future::pending()).await.map(|outcome| outcome.value)
+        });
+        let handle = group.join(&KEY).expect("it is in flight");
+        assert!(group.forget(&KEY));
+        let threads = [thread::spawn(move || drop(able)), thread::spawn(move || drop(told))];
+        drop(leader);
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        assert_eq!(handle.wait(), Err(CallError::Cancelled));
     });
 }

@@ -367,7 +367,7 @@ impl<V> Flight<V> {
     }
 
     /// Step 8, by the leader, which keeps the lead (and gets the work back) if nobody is there to take
-    /// it. For a flight in the table under the shard's lock.
+    /// it. Under the shard's lock, also for a detached flight.
     pub(crate) fn hand_over(&self, relay: Relay<V>) -> Result<Snapshot, Relay<V>> {
         if self.snapshot().able() == 0 {
             return Err(relay);
@@ -376,7 +376,7 @@ impl<V> Flight<V> {
         let left = self.abandon();
         if left.is_dead() {
             // They all left meanwhile. Nobody can have seen the work: not from inside, where none is
-            // able to lead, nor from outside, where the lock is.
+            // able to lead, nor from outside, where the lock is: `bury` looks for work only with it.
             self.state.reclaim();
             return Err(self.take_relay().expect("just put there"));
         }

@@ -582,12 +582,13 @@ where
                     (flight, left)
                 }
             },
-            // In its cell, where nobody has joined either, or detached.
+            // In its cell, where nobody has joined either, or detached. Also then under the lock, which
+            // keeps `bury` from leading out what `hand_over` may lead out itself.
             None => {
-                drop(locked);
                 let detached = || lock(&self.detached).get(&id).cloned();
                 let Some(flight) = own.cloned().or_else(detached) else { return Err(relay) };
                 let left = flight.hand_over(relay)?;
+                drop(locked);
                 (flight, left)
             }
         };
