@@ -140,11 +140,12 @@ where
         Self { enter, done: false, wait, finish, work, stage }
     }
 
-    /// The flight that it leads, if that has begun and others know of it.
+    /// The flight that it leads, begun or pending, if others know of it.
     pub(crate) fn led(self: Pin<&Self>) -> Option<&Arc<Flight<R::V>>> {
         match self.get_ref().stage {
             Stage::Leading { ref lead } => lead.flight(),
-            Stage::Following { .. } | Stage::Pending { .. } => None,
+            Stage::Pending { ref pending } => pending.flight(),
+            Stage::Following { .. } => None,
         }
     }
 }

@@ -9,8 +9,11 @@ use std::{
 
 use event_listener::{EventListener, listener};
 
-use super::Permit;
-use crate::{sync::wait_until, table::Reach};
+use super::{Flight, Permit};
+use crate::{
+    sync::{Arc, wait_until},
+    table::Reach,
+};
 
 /// Becomes the permit when its flight may begin, which mostly is at once. Dropped before, it gives the
 /// lead up.
@@ -25,15 +28,18 @@ impl<R: Reach> Pending<R> {
         Self { permit: Some(permit), listener: None }
     }
 
+    pub(super) fn flight(&self) -> Option<&Arc<Flight<R::V>>> {
+        self.permit.as_ref().and_then(Permit::flight)
+    }
+
     fn is_pending(&self) -> bool {
-        let flight = self.permit.as_ref().and_then(Permit::flight);
-        flight.is_some_and(|flight| flight.snapshot().is_pending())
+        self.flight().is_some_and(|flight| flight.snapshot().is_pending())
     }
 
     /// Waits as a thread; `None` if the time comes first.
     pub(crate) fn wait_blocking(mut self, deadline: Option<Instant>) -> Option<Permit<R>> {
         while self.is_pending() {
-            let flight = self.permit.as_ref().and_then(Permit::flight)?;
+            let flight = self.flight()?;
             listener!(flight.aside => listener);
             if self.is_pending() && !wait_until(listener, deadline) && self.is_pending() {
                 return None;
@@ -55,8 +61,7 @@ impl<R: Reach> Future for Pending<R> {
             match &mut self.listener {
                 // Registered first, asked then (G6).
                 None => {
-                    let flight = self.permit.as_ref().and_then(Permit::flight);
-                    self.listener = flight.map(|flight| flight.aside.listen());
+                    self.listener = self.flight().map(|flight| flight.aside.listen());
                 }
                 Some(listener) => {
                     ready!(Pin::new(listener).poll(cx));

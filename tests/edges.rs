@@ -1,0 +1,35 @@
+//! Corners where two or three of the rarer things meet: each once went wrong.
+
+#![cfg(not(loom))]
+
+mod common;
+
+use std::future::pending;
+
+use common::{Polled, limited};
+use shardflight::{Group, OnCancel};
+
+/// A task that may be aborted takes over a flight that has yet to begin: whoever joins that before its
+/// handle goes still gets the value.
+#[test]
+fn a_pending_flight_that_was_taken_over_is_not_aborted_while_somebody_follows() {
+    limited(|| {
+        let group: Group<u64, u64> = Group::new();
+        let running = Polled::pending(group.run(&1, pending()));
+        let first = Polled::pending(group.call(&1).fresh().run(pending()));
+        let call = group.call(&1).fresh().abort_when_abandoned();
+        let (task, handle) = call.task(async { 3 }).unwrap();
+        let mut task = Polled::pending(task);
+        drop(first);
+        assert!(task.is_woken() && task.poll().is_pending(), "it leads, and waits for its turn");
+
+        let call = group.call(&1).fresh().on_cancel(OnCancel::Fail);
+        let mut follower = Polled::pending(call.run(pending()));
+        drop(handle);
+        assert!(task.is_woken() && task.poll().is_pending(), "somebody wants its value");
+        drop(running);
+        assert!(task.is_woken() && task.poll().is_ready());
+        assert_eq!(follower.woken_value().unwrap().value, 3);
+        assert!(group.is_empty());
+    });
+}
