@@ -4,7 +4,12 @@
 
 mod common;
 
-use std::future::pending;
+use std::{
+    future::pending,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Wake, Waker},
+};
 
 use common::{Polled, limited};
 use shardflight::{Group, OnCancel};
@@ -30,6 +35,29 @@ fn a_pending_flight_that_was_taken_over_is_not_aborted_while_somebody_follows() 
         drop(running);
         assert!(task.is_woken() && task.poll().is_ready());
         assert_eq!(follower.woken_value().unwrap().value, 3);
+        assert!(group.is_empty());
+    });
+}
+
+struct PanickingWaker;
+
+impl Wake for PanickingWaker {
+    fn wake(self: Arc<Self>) {
+        panic!("in a waker");
+    }
+}
+
+/// G8: a handle whose task cannot be woken is not followed by anybody all the same.
+#[test]
+fn g08_panic_of_the_waker_of_a_task_loses_no_handle() {
+    limited(|| {
+        let group: Group<u64, u64> = Group::new();
+        let (task, handle) = group.call(&1).abort_when_abandoned().task(pending()).unwrap();
+        let mut task = pin!(task);
+        let waker = Waker::from(Arc::new(PanickingWaker));
+        assert!(task.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        drop(handle);
+        assert!(task.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
         assert!(group.is_empty());
     });
 }

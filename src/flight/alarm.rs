@@ -1,6 +1,10 @@
 //! How a leader that may be aborted learns that nobody wants its value any more.
 
-use std::task::Waker;
+use std::{
+    mem::forget,
+    panic::{AssertUnwindSafe, catch_unwind},
+    task::Waker,
+};
 
 use crate::sync::{AtomicU32, Mutex, Ordering, lock};
 
@@ -29,8 +33,12 @@ impl Alarm {
 
     pub(super) fn ring(&self) {
         let waker = lock(&self.waker).take();
-        if let Some(waker) = waker {
-            waker.wake();
+        if let Some(waker) = waker
+            && let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake()))
+        {
+            // As those of the events: who rings has other things to do yet. Dropping the payload could
+            // panic again.
+            forget(payload);
         }
     }
 

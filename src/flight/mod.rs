@@ -404,7 +404,8 @@ impl<V> Flight<V> {
 
     /// For the leader: rings when nobody follows any more.
     pub(crate) fn set_alarm(&self, alarm: &Arc<Alarm>) {
-        lock(&self.rare).alarm = Some(Arc::clone(alarm));
+        // An earlier leader's is dropped after unlocking, with whatever its waker keeps.
+        let _earlier = lock(&self.rare).alarm.replace(Arc::clone(alarm));
         self.state.set_abortable();
     }
 
