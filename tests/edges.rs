@@ -8,7 +8,8 @@ use std::{
     future::pending,
     pin::pin,
     sync::Arc,
-    task::{Context, Wake, Waker},
+    task::{Context, Poll, Wake, Waker},
+    time::Duration,
 };
 
 use common::{Polled, limited};
@@ -59,5 +60,17 @@ fn g08_panic_of_the_waker_of_a_task_loses_no_handle() {
         drop(handle);
         assert!(task.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
         assert!(group.is_empty());
+    });
+}
+
+/// The pending flight of a key takes the place of one that is too old, and may be too old, too.
+#[test]
+fn max_age_is_asked_of_a_pending_flight_that_it_lets_begin() {
+    limited(|| {
+        let group: Group<u64, u64> = Group::new();
+        let _running = Polled::pending(group.run(&1, pending()));
+        let _next = Polled::pending(group.call(&1).fresh().run(pending()));
+        let mut call = Polled::new(group.call(&1).max_age(Duration::ZERO).run(async { 3 }));
+        assert!(matches!(call.poll(), Poll::Ready(Ok(outcome)) if outcome.value == 3));
     });
 }

@@ -276,7 +276,9 @@ where
     ) -> Entered<V> {
         if let Some(max_age) = ask.max_age {
             self.clock.turn_on();
-            self.cut_loose(hash, |k| key.is(k), |_, began| self.clock.longest(began) >= max_age);
+            // A pending flight that comes into its place may be as old.
+            let is_too_old = |_, began| self.clock.longest(began) >= max_age;
+            while self.cut_loose(hash, |k| key.is(k), is_too_old) {}
         }
         loop {
             let spare = match &mut start {
