@@ -73,7 +73,8 @@ where
         let runtime = runtime::Handle::current();
         let (_, hash) = self.core().locate(&key);
         let owned = Owned(self.core().clone());
-        let entered = spawn::enter(&owned, hash, Given(Some(key)), Ask::DEFAULT);
+        let mut key = Given(Some(key));
+        let entered = spawn::enter(&owned, hash, &mut key, Ask::DEFAULT);
         let boarded = spawn::board(owned, hash, entered, false, work);
         let (task, handle) = boarded.expect("any number of followers is allowed");
         drop(runtime.spawn(task));

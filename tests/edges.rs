@@ -5,8 +5,10 @@
 mod common;
 
 use std::{
+    cell::{Cell, RefCell},
     future::pending,
-    pin::pin,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, Wake, Waker},
     time::Duration,
@@ -72,5 +74,78 @@ fn max_age_is_asked_of_a_pending_flight_that_it_lets_begin() {
         let _next = Polled::pending(group.call(&1).fresh().run(pending()));
         let mut call = Polled::new(group.call(&1).max_age(Duration::ZERO).run(async { 3 }));
         assert!(matches!(call.poll(), Poll::Ready(Ok(outcome)) if outcome.value == 3));
+    });
+}
+
+thread_local! {
+    /// The `Drop` of the next key panics.
+    static DROP_PANICS: Cell<bool> = const { Cell::new(false) };
+    /// What is done before the next key is copied.
+    static BEFORE_COPY: RefCell<Option<Box<dyn FnOnce()>>> = const { RefCell::new(None) };
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Key(u64);
+
+impl Clone for Key {
+    fn clone(&self) -> Self {
+        if let Some(action) = BEFORE_COPY.take() {
+            action();
+        }
+        Self(self.0)
+    }
+}
+
+impl Drop for Key {
+    fn drop(&mut self) {
+        if DROP_PANICS.take() {
+            panic!("in the drop of a key");
+        }
+    }
+}
+
+fn panics(f: impl FnOnce()) -> bool {
+    catch_unwind(AssertUnwindSafe(f)).is_err()
+}
+
+/// G4, G8: a caller that is beaten to its key while it copies it, and joins, has a copy to drop.
+#[test]
+fn g08_panic_in_the_drop_of_a_copy_that_was_not_needed_loses_no_follower() {
+    limited(|| {
+        let group: Group<Key, u64> = Group::new();
+        let leader = {
+            let group = group.clone();
+            Box::pin(async move { group.run(&Key(1), pending()).await })
+        };
+        let leader = std::rc::Rc::new(RefCell::new(leader as Pin<Box<dyn Future<Output = u64>>>));
+        let beats = std::rc::Rc::clone(&leader);
+        BEFORE_COPY.set(Some(Box::new(move || {
+            let cx = &mut Context::from_waker(Waker::noop());
+            assert!(beats.borrow_mut().as_mut().poll(cx).is_pending());
+            DROP_PANICS.set(true);
+        })));
+        let key = Key(1);
+        let mut follower = Polled::new(group.run(&key, pending()));
+        assert!(panics(|| _ = follower.poll()));
+        drop((follower, leader));
+        assert!(group.is_empty());
+    });
+}
+
+/// G4, G8: nor does one that gave its key away.
+#[cfg(feature = "tokio")]
+#[test]
+fn g08_panic_in_the_drop_of_a_key_given_to_spawn_loses_no_follower() {
+    limited(|| {
+        let runtime = common::multi_thread();
+        let group: Group<Key, u64> = Group::new();
+        let key = Key(1);
+        let leader = Polled::pending(group.run(&key, pending()));
+        let _context = runtime.enter();
+        DROP_PANICS.set(true);
+        assert!(panics(|| drop(group.spawn(Key(1), pending()))));
+        drop(runtime);
+        drop(leader);
+        assert!(group.is_empty());
     });
 }

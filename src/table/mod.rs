@@ -101,12 +101,12 @@ impl<K: Borrow<Q>, Q: ?Sized + Eq + ToOwned<Owned = K>> Wanted<K> for &Q {
     }
 }
 
-/// A key that the caller gives away.
+/// A key that the caller gives away, unless it joins: then it is dropped when the caller has its place.
 #[cfg(feature = "tokio")]
 pub(crate) struct Given<K>(pub(crate) Option<K>);
 
 #[cfg(feature = "tokio")]
-impl<K: Eq> Wanted<K> for Given<K> {
+impl<K: Eq> Wanted<K> for &mut Given<K> {
     fn is(&self, key: &K) -> bool {
         self.0.as_ref().is_some_and(|own| own == key)
     }
@@ -281,11 +281,6 @@ where
             while self.cut_loose(hash, |k| key.is(k), is_too_old) {}
         }
         loop {
-            let spare = match &mut start {
-                // Of a claim that failed. Taken before the lock, to be dropped after it.
-                Start::Node(node) => node.as_mut().take_key(),
-                Start::Map { .. } => None,
-            };
             let mut locked = self.lock(hash);
             match self.meet(&mut locked, hash, |k| key.is(k), ask) {
                 None => {}
@@ -304,6 +299,12 @@ where
                 // Somebody else has claimed the empty cell meanwhile, and needed no lock for it.
                 continue;
             }
+            let spare = match &mut start {
+                // Of a claim that failed. A caller that joins leaves it there: if its `Drop` panics, who
+                // has joined must be able to leave.
+                Start::Node(node) => node.as_mut().take_key(),
+                Start::Map { .. } => None,
+            };
             // Under the lock, so that a caller that joins makes no copy. If it panics, nothing has
             // changed.
             let (key, id) = (spare.unwrap_or_else(|| key.own()), self.map.next_id());
