@@ -8,6 +8,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::Pin,
     task::{Context, Poll, ready},
+    thread,
 };
 
 use futures_util::stream::{FuturesUnordered, Stream};
@@ -69,8 +70,8 @@ where
         R: IntoIterator<Item = (K, V)>,
     {
         let mut found: HashMap<K, Option<V>> = HashMap::new();
-        let mut waits = FuturesUnordered::new();
-        let mut leads = HashMap::new();
+        let mut waits = All(FuturesUnordered::new());
+        let mut leads = Leads::default();
         for key in keys {
             if found.contains_key(&key) {
                 continue;
@@ -78,7 +79,9 @@ where
             let (table, hash) = self.core().locate(&key);
             let seat = match table.open(hash, &key, &Ask::DEFAULT, false) {
                 Entered::Lead(id) => {
-                    leads.insert(key.clone(), Permit::new(table, hash, id, None));
+                    // Before the key is copied, which may panic.
+                    let permit = Permit::new(table, hash, id, None);
+                    leads.0.insert(key.clone(), permit);
                     None
                 }
                 Entered::TakeOver(flight) => {
@@ -98,24 +101,26 @@ where
             }
             found.insert(key, None);
         }
-        let mut loads = Loads { load, running: FuturesUnordered::new() };
+        let mut loads = Loads { load, running: All(FuturesUnordered::new()) };
         loads.begin(leads);
         poll_fn(|cx| {
             loop {
-                let mut leads = HashMap::new();
-                while let Poll::Ready(Some((key, settled))) = Pin::new(&mut waits).poll_next(cx) {
+                let mut leads = Leads::default();
+                while let Poll::Ready(Some((key, settled))) = waits.poll_next(cx) {
                     match settled {
                         Settled::Value(value) => drop(found.insert(key, Some(value))),
-                        Settled::Lead(permit) => drop(leads.insert(key, permit)),
+                        Settled::Lead(permit) => drop(leads.0.insert(key, permit)),
                     }
                 }
-                let begun = !leads.is_empty();
+                let begun = !leads.0.is_empty();
                 loads.begin(leads);
-                while let Poll::Ready(Some(values)) = Pin::new(&mut loads.running).poll_next(cx) {
+                while let Poll::Ready(Some(values)) = loads.running.poll_next(cx) {
                     found.extend(values.into_iter().map(|(key, value)| (key, Some(value))));
                 }
                 match () {
-                    () if waits.is_empty() && loads.running.is_empty() => return Poll::Ready(()),
+                    () if waits.0.is_empty() && loads.running.0.is_empty() => {
+                        return Poll::Ready(());
+                    }
                     // What has begun has been polled, but what it woke has not.
                     () if begun => {}
                     () => return Poll::Pending,
@@ -176,11 +181,77 @@ where
     }
 }
 
-type Leads<'t, K, V> = HashMap<K, Permit<&'t Table<K, V>>>;
+/// Futures that are all dropped even if that of one panics: by itself the collection leaks the others,
+/// and the leads and places with them (G8).
+struct All<F>(FuturesUnordered<One<F>>);
+
+pin_project! {
+    struct One<F> {
+        // None only when all are dropped.
+        #[pin]
+        future: Option<F>,
+    }
+}
+
+impl<F> All<F> {
+    fn push(&self, future: F) {
+        self.0.push(One { future: Some(future) });
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<F::Output>>
+    where
+        F: Future,
+    {
+        Pin::new(&mut self.0).poll_next(cx)
+    }
+}
+
+impl<F> Drop for All<F> {
+    fn drop(&mut self) {
+        let mut first = None;
+        for one in Pin::new(&mut self.0).iter_pin_mut() {
+            let dropped = catch_unwind(AssertUnwindSafe(|| one.project().future.set(None)));
+            if let Err(payload) = dropped
+                && let Some(later) = first.replace(payload)
+            {
+                // Dropping it could panic again.
+                mem::forget(later);
+            }
+        }
+        match first {
+            Some(payload) if !thread::panicking() => resume_unwind(payload),
+            payload => mem::forget(payload),
+        }
+    }
+}
+
+impl<F: Future> Future for One<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let future = self.project().future.as_pin_mut();
+        future.expect("not polled after it was dropped").poll(cx)
+    }
+}
+
+struct Leads<'t, K: Eq + Hash, V>(HashMap<K, Permit<&'t Table<K, V>>>);
+
+impl<K: Eq + Hash, V> Default for Leads<'_, K, V> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<K: Eq + Hash, V> Drop for Leads<'_, K, V> {
+    fn drop(&mut self) {
+        // A map leaks what is left of it when the `Drop` of a key panics; this does not (G8).
+        self.0.drain().for_each(drop);
+    }
+}
 
 struct Loads<'t, K: Eq + Hash, V, F, Fut> {
     load: F,
-    running: FuturesUnordered<Load<'t, K, V, Fut>>,
+    running: All<Load<'t, K, V, Fut>>,
 }
 
 impl<'t, K, V, F, Fut> Loads<'t, K, V, F, Fut>
@@ -189,11 +260,11 @@ where
     F: FnMut(Vec<K>) -> Fut,
 {
     fn begin(&mut self, leads: Leads<'t, K, V>) {
-        if leads.is_empty() {
+        if leads.0.is_empty() {
             return;
         }
-        let batch = Batch::new(leads.values().map(Permit::id));
-        let keys = leads.keys().cloned().collect();
+        let batch = Batch::new(leads.0.values().map(Permit::id));
+        let keys = leads.0.keys().cloned().collect();
         let load = &mut self.load;
         match batch.within(|| catch_unwind(AssertUnwindSafe(|| load(keys)))) {
             Ok(work) => self.running.push(Load { work: Some(work), batch, leads }),
@@ -203,8 +274,8 @@ where
 }
 
 /// Followers of every key learn what happened.
-fn panicked<K: Eq + Hash, V>(leads: Leads<'_, K, V>, payload: Payload) -> ! {
-    for mut permit in leads.into_values() {
+fn panicked<K: Eq + Hash, V>(mut leads: Leads<'_, K, V>, payload: Payload) -> ! {
+    for (_, mut permit) in leads.0.drain() {
         permit.panicked(&*payload);
     }
     resume_unwind(payload)
@@ -269,14 +340,14 @@ where
                 panicked(mem::take(this.leads), payload)
             }
         };
-        let mut landed = Vec::with_capacity(this.leads.len());
+        let mut landed = Vec::with_capacity(this.leads.0.len());
         for (key, value) in loaded {
-            if let Some(mut permit) = this.leads.remove(&key) {
+            if let Some(mut permit) = this.leads.0.remove(&key) {
                 landed.push((key, permit.land(value).0));
             }
         }
         // What was left out is abandoned.
-        this.leads.clear();
+        drop(mem::take(this.leads));
         Poll::Ready(landed)
     }
 }

@@ -7,6 +7,7 @@ mod common;
 use std::{
     cell::{Cell, RefCell},
     future::pending,
+    mem,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
     sync::Arc,
@@ -78,6 +79,8 @@ fn max_age_is_asked_of_a_pending_flight_that_it_lets_begin() {
 }
 
 thread_local! {
+    /// How many more keys are copied before one panics.
+    static COPIES: Cell<Option<u32>> = const { Cell::new(None) };
     /// The `Drop` of the next key panics.
     static DROP_PANICS: Cell<bool> = const { Cell::new(false) };
     /// What is done before the next key is copied.
@@ -91,6 +94,10 @@ impl Clone for Key {
     fn clone(&self) -> Self {
         if let Some(action) = BEFORE_COPY.take() {
             action();
+        }
+        if let Some(copies) = COPIES.get() {
+            assert!(copies > 0, "in the copy of a key");
+            COPIES.set(Some(copies - 1));
         }
         Self(self.0)
     }
@@ -106,6 +113,81 @@ impl Drop for Key {
 
 fn panics(f: impl FnOnce()) -> bool {
     catch_unwind(AssertUnwindSafe(f)).is_err()
+}
+
+/// G8: a batch that is cancelled gives up all of its keys, whatever the `Drop` of one does.
+#[test]
+fn g08_panic_in_the_drop_of_one_key_leaves_none_of_a_batch() {
+    limited(|| {
+        let group: Group<Key, u64> = Group::new();
+        let load = |_| pending::<Vec<(Key, u64)>>();
+        let call = Polled::pending(group.run_many((0..20).map(Key), load));
+        assert_eq!(group.len(), 20);
+        DROP_PANICS.set(true);
+        assert!(panics(|| drop(call)));
+        assert!(group.is_empty());
+    });
+}
+
+/// G8: so does one that leaves keys out.
+#[test]
+fn g08_panic_in_the_drop_of_a_key_that_was_left_out_leaves_none() {
+    limited(|| {
+        let group: Group<Key, u64> = Group::new();
+        let load = async |keys: Vec<Key>| {
+            mem::forget(keys);
+            DROP_PANICS.set(true);
+            Vec::<(Key, u64)>::new()
+        };
+        let mut call = Polled::new(group.run_many((0..20).map(Key), load));
+        assert!(panics(|| _ = call.poll()));
+        assert!(group.is_empty());
+    });
+}
+
+/// G8: and of two calls of `load` the second is given up although the work of the first panics.
+#[test]
+fn g08_panic_in_the_drop_of_one_load_leaves_none_of_the_other() {
+    struct PanicsInDrop;
+    impl Drop for PanicsInDrop {
+        fn drop(&mut self) {
+            if !std::thread::panicking() {
+                panic!("in the drop of the work");
+            }
+        }
+    }
+
+    limited(|| {
+        let group: Group<u64, u64> = Group::new();
+        let leader = Polled::pending(group.run(&2, pending()));
+        let load = async |_: Vec<u64>| {
+            let _panics = PanicsInDrop;
+            pending::<Vec<(u64, u64)>>().await
+        };
+        let mut call = Polled::pending(group.run_many([1, 2], load));
+        drop(leader);
+        assert!(call.poll().is_pending());
+        assert_eq!(group.len(), 2, "two loads");
+        assert!(panics(|| drop(call)));
+        assert!(group.is_empty());
+    });
+}
+
+/// G8: a batch copies each key for the table, and again for itself.
+#[test]
+fn g08_panic_in_the_copy_of_a_key_leaves_none_of_a_batch() {
+    limited(|| {
+        let group: Group<Key, u64> = Group::new();
+        for copies in 0..6 {
+            COPIES.set(Some(copies));
+            let load = |_| pending::<Vec<(Key, u64)>>();
+            let mut call = Polled::new(group.run_many((0..3).map(Key), load));
+            assert!(panics(|| _ = call.poll()));
+            drop(call);
+            COPIES.set(None);
+            assert!(group.is_empty(), "after {copies} copies");
+        }
+    });
 }
 
 /// G4, G8: a caller that is beaten to its key while it copies it, and joins, has a copy to drop.
