@@ -24,12 +24,20 @@ use crate::{
 ///     Entry::Join(handle) => println!("{:?}", handle.wait()),
 /// }
 /// ```
-#[derive(Debug)]
 pub enum Entry<K: Eq + Hash, V, S: BuildHasher = RandomState> {
     /// The caller is to make the value.
     Lead(Lead<K, V, S>),
     /// Somebody else is at it.
     Join(Handle<V>),
+}
+
+impl<K: Eq + Hash, V, S: BuildHasher> fmt::Debug for Entry<K, V, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lead(lead) => f.debug_tuple("Lead").field(lead).finish(),
+            Self::Join(handle) => f.debug_tuple("Join").field(handle).finish(),
+        }
+    }
 }
 
 /// The right and duty to end a flight, made by [`Group::lead_or_join`](crate::Group::lead_or_join).

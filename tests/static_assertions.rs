@@ -13,7 +13,9 @@ use std::{
 };
 
 use common::{Polled, limited};
-use shardflight::{Call, CallError, Group, GroupBuilder, OnCancel, Outcome, Panicked, Role};
+use shardflight::{
+    Call, CallError, Entry, Group, GroupBuilder, Handle, Lead, OnCancel, Outcome, Panicked, Role,
+};
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 
 type Hasher = ahash::RandomState;
@@ -36,6 +38,25 @@ assert_impl_all!(GroupBuilder<Local, Local>: Send, Sync, Unpin, Debug);
 assert_impl_all!(Call<'static, String, Vec<u8>, Hasher, str>: Send, Sync, Unpin, Debug);
 assert_impl_all!(Call<'static, u64, Local, Hasher, u64>: Unpin, Debug);
 assert_not_impl_any!(Call<'static, u64, Local, Hasher, u64>: Send, Sync);
+
+assert_impl_all!(Handle<Vec<u8>>: Send, Sync, Unpin, Debug, Clone, Future<Output = Result<Vec<u8>, CallError>>);
+assert_impl_all!(Handle<Local>: Unpin, Debug, Clone);
+assert_not_impl_any!(Handle<Local>: Send, Sync);
+assert_not_impl_any!(Handle<Single>: Send, Sync);
+assert_not_impl_any!(Handle<Vec<u8>>: Copy);
+
+assert_impl_all!(Lead<String, Vec<u8>>: Send, Unpin, Debug);
+assert_impl_all!(Lead<String, Vec<u8>, std::hash::RandomState>: Send, Unpin, Debug);
+assert_impl_all!(Lead<u64, Local>: Unpin, Debug);
+assert_not_impl_any!(Lead<u64, Local>: Send, Sync);
+assert_not_impl_any!(Lead<Local, u64>: Send, Sync);
+assert_not_impl_any!(Lead<u64, Single>: Send, Sync);
+// One lead for one flight.
+assert_not_impl_any!(Lead<u64, u64>: Clone, Copy);
+
+assert_impl_all!(Entry<String, Vec<u8>>: Send, Unpin, Debug);
+assert_impl_all!(Entry<u64, Local>: Unpin, Debug);
+assert_not_impl_any!(Entry<u64, Local>: Send, Sync);
 
 assert_impl_all!(Outcome<Vec<u8>>: Send, Sync, Unpin, Debug, Clone, Eq);
 assert_impl_all!(Outcome<u8>: Copy, std::hash::Hash);
@@ -68,6 +89,11 @@ fn s42_futures_are_send_when_their_parts_are() {
         let group: Group<String, Vec<u8>> = Group::new();
         assert_send(&group.run("key", async { Vec::new() }));
         assert_send(&group.call("key").run(async { Vec::new() }));
+        assert_send(&group.call("key").relay(async { Vec::new() }));
+        assert_send(&group.run_many(["key".to_owned()], |_| async { [] }));
+        let (task, handle) = group.call("key").task(async { Vec::new() }).expect("no limit");
+        assert_send(&task);
+        drop((task, handle));
         let cell = Cell::new(1);
         let sends = async move {
             std::future::ready(()).await;
@@ -103,6 +129,16 @@ fn s42_values_keys_and_works_need_not_be_send() {
         assert!(Rc::ptr_eq(&follower.woken_value().expect("a value").value, &log));
         let blocking = group.run_blocking(&key, || Rc::clone(&log));
         assert_eq!(*blocking.borrow(), 1);
+        let load = |keys: Vec<Local>| {
+            let log = Rc::clone(&log);
+            async move { keys.into_iter().map(move |key| (key, Rc::clone(&log))) }
+        };
+        let found = futures_lite::future::block_on(group.run_many([Rc::clone(&key)], load));
+        assert!(Rc::ptr_eq(&found[&key], &log));
+        let Entry::Lead(lead) = group.lead_or_join(&key) else { panic!("the key is free") };
+        let handle = group.join(&key).expect("in flight");
+        assert_eq!(lead.land(Rc::clone(&log)), 1);
+        assert!(Rc::ptr_eq(&handle.wait().expect("a value"), &log));
         assert!(group.is_empty());
     });
 }
@@ -143,7 +179,17 @@ fn s42_every_public_type_has_a_debug_that_tells_something() {
         let group: Group<Silent, Silent> = Group::new();
         let leader = Polled::pending(group.run(&Silent, std::future::pending()));
         assert_eq!(format!("{group:?}"), "Group { len: 1 }");
+        let handle = group.join(&Silent).expect("in flight");
+        let text = format!("{handle:?}");
+        assert!(text.starts_with("Handle { flight: "), "{text}");
+        assert!(text.ends_with("is_landed: false, .. }"), "{text}");
         drop(leader);
+        let entry = group.lead_or_join(&Silent);
+        let text = format!("{entry:?}");
+        assert!(text.starts_with("Lead(Lead { flight: "), "{text}");
+        let text = format!("{:?}", group.lead_or_join(&Silent));
+        assert!(text.starts_with("Join(Handle { flight: "), "{text}");
+        drop(entry);
         let builder: GroupBuilder<Silent, Silent> = Group::builder().shards(3).capacity(5);
         let text = format!("{builder:?}");
         assert!(text.contains("shards: 4") && text.contains("capacity: 5"), "{text}");
@@ -151,6 +197,8 @@ fn s42_every_public_type_has_a_debug_that_tells_something() {
         let group: Group<String, u8> = Group::new();
         let text = format!("{:?}", group.call("the key").on_cancel(OnCancel::Fail));
         assert!(text.contains("the key") && text.contains("Fail"), "{text}");
+        let text = format!("{:?}", group.call("key").fresh().max_followers(7));
+        assert!(text.contains("fresh: true") && text.contains("max_followers: 7"), "{text}");
 
         let led = group.call("key").run_blocking(|| 5).expect("a value");
         let text = format!("{led:?}");
@@ -171,8 +219,15 @@ fn s42_every_public_type_has_a_debug_that_tells_something() {
 #[test]
 fn errors_are_displayed_in_lower_case_without_a_full_stop() {
     limited(|| {
-        for error in [CallError::Cancelled, CallError::Reentrant] {
+        let mut texts = std::collections::HashSet::new();
+        for error in [
+            CallError::Cancelled,
+            CallError::TimedOut,
+            CallError::TooManyFollowers,
+            CallError::Reentrant,
+        ] {
             let text = error.to_string();
+            assert!(texts.insert(text.clone()), "{error:?} says what another does");
             assert!(text.starts_with(|first: char| first.is_lowercase()), "{text}");
             assert!(!text.ends_with('.'), "{text}");
             assert!(error.source().is_none());
