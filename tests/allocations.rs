@@ -15,10 +15,11 @@ use std::{
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use common::limited;
-use shardflight::{CallError, Group};
+use shardflight::{Call, CallError, Entry, Group, OnCancel};
 
 /// Counts by thread: each test has one of its own, so that others do not disturb it.
 struct Counting;
@@ -242,6 +243,130 @@ fn g11_taking_over_allocates_nothing() {
     });
 }
 
+/// G11: options cost nothing: not in a call that is unshared, nor in one that is refused, gives up, or
+/// only follows.
+#[test]
+fn g11_options_allocate_nothing() {
+    limited(|| {
+        const HOUR: Duration = Duration::from_secs(3_600);
+        fn call<'a, V: Clone>(
+            group: &'a Group<u64, V>,
+            key: &'a u64,
+        ) -> Call<'a, u64, V, ahash::RandomState, u64> {
+            let call = group.call(key).on_cancel(OnCancel::Fail).max_followers(100);
+            call.timeout(HOUR).max_age(HOUR)
+        }
+
+        let clones = AtomicUsize::new(0);
+        let group: Group<u64, Counted<'_>> = Group::builder().capacity(10_000).build();
+        for key in 0..1_000 {
+            let (n, ()) = allocations(|| {
+                assert!(poll_new(call(&group, &key).run(async { Counted(&clones) })).is_ready());
+                assert!(
+                    poll_new(call(&group, &key).fresh().run(async { Counted(&clones) })).is_ready()
+                );
+                assert!(call(&group, &key).run_blocking(|| Counted(&clones)).is_ok());
+                assert!(call(&group, &key).fresh().run_blocking(|| Counted(&clones)).is_ok());
+                // Others in the same group are dated now, too.
+                group.run_blocking(&key, || Counted(&clones));
+            });
+            assert_eq!(n, 0, "key {key}");
+        }
+        assert_eq!(clones.load(SeqCst), 0);
+
+        let mut leader = pin!(group.run(&1, pending()));
+        assert!(poll(leader.as_mut()).is_pending());
+        let (n, refused) =
+            allocations(|| poll_new(call(&group, &1).max_followers(0).run(pending())));
+        assert!(matches!(refused, Poll::Ready(Err(CallError::TooManyFollowers))));
+        assert_eq!(n, 0, "a call that is refused");
+        let give_up = || call(&group, &1).timeout(Duration::ZERO).run_blocking(|| Counted(&clones));
+        // The first follower pays for the flight, and the first that blocks for its thread.
+        assert!(give_up().is_err());
+        let mut followers: Vec<_> =
+            (0..10).map(|_| Box::pin(call(&group, &1).run(pending()))).collect();
+        let (n, ()) = allocations(|| {
+            assert!(matches!(give_up(), Err(CallError::TimedOut)));
+            for follower in &mut followers {
+                assert!(poll(follower.as_mut()).is_pending());
+            }
+        });
+        assert_eq!(n, 0, "followers");
+    });
+}
+
+/// G11: a relay that leads pays for the box of its work; one that only follows, and the passing on from
+/// hand to hand, cost nothing.
+#[test]
+fn g11_relay_pays_for_its_box_when_it_leads_and_nothing_when_it_follows() {
+    limited(|| {
+        let group: Group<u64, u64> = Group::builder().capacity(10_000).build();
+        let (n, _) = allocations(|| poll_new(group.call(&1).relay(async { 1 })));
+        assert_eq!(n, 1);
+
+        let mut leader = Box::pin(group.call(&1).relay(pending()));
+        assert!(poll(leader.as_mut()).is_pending());
+        // It pays for the flight.
+        let mut first = Box::pin(group.run(&1, pending()));
+        assert!(poll(first.as_mut()).is_pending());
+        let mut follower = Box::pin(group.call(&1).relay(pending()));
+        let (n, ()) = allocations(|| {
+            assert!(poll(follower.as_mut()).is_pending());
+            assert!(poll_new(group.call(&1).relay(pending())).is_pending(), "and is dropped");
+        });
+        assert_eq!(n, 0, "it follows");
+        drop(first);
+        let (n, ()) = allocations(|| {
+            drop(leader);
+            assert!(poll(follower.as_mut()).is_pending());
+            drop(follower);
+        });
+        assert_eq!(n, 0, "it takes over");
+        assert!(group.is_empty());
+    });
+}
+
+/// G11: a lead costs nothing, a handle its place, and one more when it waits; its clones none. Landing
+/// clones nothing.
+#[test]
+fn g11_handles_pay_for_themselves() {
+    limited(|| {
+        let clones = AtomicUsize::new(0);
+        let group: Group<u64, Counted<'_>> = Group::builder().capacity(10_000).build();
+        // The first call of a key pays for its shard's room.
+        drop(group.lead_or_join(&1));
+        let (n, entry) = allocations(|| group.lead_or_join(&1));
+        let Entry::Lead(lead) = entry else { panic!("the key is free") };
+        assert_eq!(n, 0, "a lead");
+        let (n, mut first) = allocations(|| group.join(&1).expect("in flight"));
+        assert!(n <= 3, "the first follower made {n} allocations");
+        let (n, polled) = allocations(|| poll(Pin::new(&mut first)).is_pending());
+        assert!(polled);
+        assert!(n <= 2, "the first that waits made {n} allocations");
+        let (n, mut handle) = allocations(|| group.join(&1).expect("in flight"));
+        assert_eq!(n, 1, "a later handle");
+        let (n, polled) = allocations(|| poll(Pin::new(&mut handle)).is_pending());
+        assert!(polled);
+        assert_eq!(n, 1, "its place among those that wait");
+        let (n, clone) = allocations(|| {
+            assert!(poll(Pin::new(&mut handle)).is_pending());
+            handle.clone()
+        });
+        assert_eq!(n, 0, "a clone");
+        let (n, followers) = allocations(|| lead.land(Counted(&clones)));
+        // That of the event that nobody waits on here is made when it is notified.
+        assert!(n <= 1, "landing made {n} allocations");
+        assert_eq!((followers, clones.load(SeqCst)), (2, 0));
+        let (n, ()) = allocations(|| {
+            assert!(matches!(poll(Pin::new(&mut handle)), Poll::Ready(Ok(_))));
+            assert!(clone.wait_timeout(Duration::ZERO).is_ok());
+        });
+        assert!(n <= 1, "{n} allocations for an answer that is there");
+        drop(first);
+        assert!(group.is_empty());
+    });
+}
+
 /// Scenario 10, G11: futures that are never polled cost nothing, whatever their key.
 #[test]
 fn g11_future_that_is_never_polled_allocates_nothing() {
@@ -389,5 +514,86 @@ fn s14_flight_keeps_no_value() {
         drop(never_looks);
         assert_eq!(Arc::strong_count(&value), 1);
         assert!(group.is_empty());
+    });
+}
+
+/// Scenario 14, G4: relays, pending flights, handles, tasks and batches of a soak leave no memory behind,
+/// however they end.
+#[test]
+fn s14_soak_of_relays_fresh_calls_handles_and_batches_keeps_memory_flat() {
+    limited(|| {
+        const WARM: u64 = 2_000;
+        const ROUNDS: u64 = 50_000;
+        let group: Group<u64, u64> = Group::new();
+        let mut after_warming = 0;
+        for key in 0..ROUNDS {
+            if key == WARM {
+                after_warming = LIVE.get();
+            }
+            let key = &key;
+            let yields = || async move {
+                futures_lite::future::yield_now().await;
+                *key
+            };
+            {
+                let work = async { futures_lite::future::yield_now().await };
+                let mut leader = Box::pin(group.call(key).relay({
+                    let key = *key;
+                    async move {
+                        work.await;
+                        key
+                    }
+                }));
+                assert!(poll(leader.as_mut()).is_pending());
+                let mut follower = pin!(group.run(key, pending()));
+                let mut fresh = pin!(group.call(key).fresh().run(yields()));
+                if key % 2 == 0 {
+                    assert!(poll(follower.as_mut()).is_pending());
+                }
+                if key % 3 == 0 {
+                    assert!(poll(fresh.as_mut()).is_pending());
+                }
+                if key % 5 == 0 {
+                    assert!(group.forget(key));
+                }
+                drop(leader);
+                if key % 4 == 0 {
+                    assert!(poll(follower.as_mut()).is_ready());
+                }
+                if key % 7 != 0 {
+                    let _ = poll(fresh);
+                }
+            }
+            let mut handle = group.join(key);
+            assert!(handle.is_none(), "nobody is left");
+            {
+                let Entry::Lead(lead) = group.lead_or_join(key) else { panic!("it is free") };
+                handle = group.join(key);
+                let mut batch = pin!(group.run_many([*key, key + 1], |keys| async {
+                    futures_lite::future::yield_now().await;
+                    keys.into_iter().map(|key| (key, key)).collect::<Vec<_>>()
+                }));
+                assert!(poll(batch.as_mut()).is_pending());
+                if key % 3 != 0 {
+                    lead.land(*key);
+                }
+            }
+            let handle = handle.expect("it was in flight");
+            let answer = handle.wait();
+            assert!(matches!(answer, Ok(_) | Err(CallError::Cancelled)), "{answer:?}");
+            let call = group.call(key).abort_when_abandoned();
+            let (task, handle) = call.task(yields()).expect("no limit");
+            let mut task = pin!(task);
+            if key % 2 == 0 {
+                assert!(poll(task.as_mut()).is_pending());
+            }
+            drop(handle);
+            if key % 3 == 0 {
+                assert!(poll(task).is_ready());
+            }
+        }
+        assert!(group.is_empty());
+        let grown = LIVE.get() - after_warming;
+        assert!(grown <= 0, "{grown} bytes more");
     });
 }
