@@ -18,6 +18,7 @@ use crate::{
     flight::{
         Answer, Ask, Caller, Fly, Handle, Permit, Plain, Work, fly_blocking, state::Who, wait,
     },
+    observer::{Observer, Watch},
     sync::Arc,
     table::{Entered, KeyHash, Reach, Table},
 };
@@ -116,6 +117,7 @@ impl<K: Eq + Hash, V> Group<K, V> {
             hasher: RandomState::new(),
             shards: default_shards(),
             capacity: 0,
+            observer: None,
             _group: PhantomData,
         }
     }
@@ -181,7 +183,7 @@ impl<K: Eq + Hash, V, S: BuildHasher> Group<K, V, S> {
     {
         let (table, hash) = self.core.locate(key);
         let (flight, ticket) = table.follow(hash, |k| k.borrow() == key)?;
-        Some(Handle::new(flight, ticket))
+        Some(Handle::new(flight, ticket, table.watched()))
     }
 
     /// Leads the key's flight, or follows the one that is under way: for work that is neither a future
@@ -232,7 +234,9 @@ impl<K: Eq + Hash, V, S: BuildHasher> Group<K, V, S> {
                 permit.drop_relay();
                 permit
             }
-            Entered::Follow(flight, ticket) => return Entry::Join(Handle::new(flight, ticket)),
+            Entered::Follow(flight, ticket) => {
+                return Entry::Join(Handle::new(flight, ticket, table.watched()));
+            }
             Entered::Pending(_) | Entered::Full | Entered::Reentrant | Entered::Gone(_) => {
                 unreachable!("nothing of this was asked for")
             }
@@ -475,6 +479,7 @@ pub struct GroupBuilder<K, V, S = RandomState> {
     hasher: S,
     shards: usize,
     capacity: usize,
+    observer: Option<Watch>,
     _group: PhantomData<fn() -> (K, V)>,
 }
 
@@ -490,7 +495,8 @@ fn default_shards() -> usize {
 impl<K: Eq + Hash, V, S: BuildHasher> GroupBuilder<K, V, S> {
     /// Hashes keys with `hasher` instead of [`ahash::RandomState`].
     pub fn hasher<H: BuildHasher>(self, hasher: H) -> GroupBuilder<K, V, H> {
-        GroupBuilder { hasher, shards: self.shards, capacity: self.capacity, _group: PhantomData }
+        let Self { shards, capacity, observer, .. } = self;
+        GroupBuilder { hasher, shards, capacity, observer, _group: PhantomData }
     }
 
     /// How many independently locked parts the table has, for shared calls and for those that do not
@@ -518,13 +524,30 @@ impl<K: Eq + Hash, V, S: BuildHasher> GroupBuilder<K, V, S> {
         self
     }
 
+    /// Tells `observer` what becomes of the group's flights. A pair `(a, b)` is two observers; another
+    /// call of this replaces them.
+    ///
+    /// ```
+    /// use shardflight::{Group, Stats};
+    /// use std::sync::Arc;
+    ///
+    /// let stats = Arc::new(Stats::default());
+    /// let group: Group<String, u64> = Group::builder().observer(stats.clone()).build();
+    /// group.run_blocking("key", || 7);
+    /// assert_eq!(stats.snapshot().landed, 1);
+    /// ```
+    pub fn observer(mut self, observer: impl Observer) -> Self {
+        self.observer = Some(std::sync::Arc::new(observer));
+        self
+    }
+
     /// Makes the group.
     ///
     /// # Panics
     ///
     /// If there is no memory for the capacity, as in [`Vec::with_capacity`].
     pub fn build(self) -> Group<K, V, S> {
-        let table = Table::new(self.shards, self.capacity);
+        let table = Table::new(self.shards, self.capacity).watched_by(self.observer);
         Group { core: Arc::new(Core { table, hasher: self.hasher }) }
     }
 }
@@ -534,6 +557,7 @@ impl<K, V, S> fmt::Debug for GroupBuilder<K, V, S> {
         f.debug_struct("GroupBuilder")
             .field("shards", &self.shards)
             .field("capacity", &self.capacity)
+            .field("is_observed", &self.observer.is_some())
             .finish_non_exhaustive()
     }
 }

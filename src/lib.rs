@@ -59,7 +59,14 @@
 //!
 //! # Features
 //!
-//! - `tokio`: reserved for what spawns tasks; nothing yet depends on it.
+//! - `tokio`: `Group::spawn` and `Call::spawn`, and relayed work keeps the context of its runtime.
+//!   Everything else works with any runtime or none; [`Call::task`] is for the executors of others.
+//! - `metrics`: `MetricsObserver`, which reports a group's flights to the [metrics](https://docs.rs/metrics)
+//!   crate's recorder.
+//! - `tracing`: `TracingObserver`, which gives each led flight a span of the
+//!   [tracing](https://docs.rs/tracing) crate, with the leader's work inside.
+//!
+//! [`Stats`] and every other [`Observer`] need no feature. A group has none unless it is given one.
 
 // Doctests cannot run against a library built for loom; see build.rs.
 #![cfg(not(all(loom, doctest)))]
@@ -69,20 +76,32 @@ mod entry;
 mod error;
 mod flight;
 mod group;
+mod in_flight;
 mod many;
+#[cfg(feature = "metrics")]
+mod metrics;
+mod observer;
 mod outcome;
 mod spawn;
 mod sync;
 mod table;
 #[cfg(feature = "tokio")]
 mod tokio;
+#[cfg(feature = "tracing")]
+mod tracing;
 
+#[cfg(feature = "metrics")]
+pub use crate::metrics::MetricsObserver;
+#[cfg(feature = "tracing")]
+pub use crate::tracing::TracingObserver;
 pub use crate::{
     call::Call,
     entry::{Entry, Lead},
     error::{CallError, Panicked},
-    flight::{Handle, state::OnCancel},
+    flight::{FlightId, Handle, state::OnCancel},
     group::{Group, GroupBuilder},
+    in_flight::InFlight,
+    observer::{Observer, Stats, StatsSnapshot},
     outcome::{Outcome, Role},
 };
 

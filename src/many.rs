@@ -101,7 +101,8 @@ where
             }
             found.insert(key, None);
         }
-        let mut loads = Loads { load, running: All(FuturesUnordered::new()) };
+        let table = self.core().table();
+        let mut loads = Loads { table, load, running: All(FuturesUnordered::new()) };
         loads.begin(leads);
         poll_fn(|cx| {
             loop {
@@ -250,6 +251,7 @@ impl<K: Eq + Hash, V> Drop for Leads<'_, K, V> {
 }
 
 struct Loads<'t, K: Eq + Hash, V, F, Fut> {
+    table: &'t Table<K, V>,
     load: F,
     running: All<Load<'t, K, V, Fut>>,
 }
@@ -265,9 +267,10 @@ where
         }
         let batch = Batch::new(leads.0.values().map(Permit::id));
         let keys = leads.0.keys().cloned().collect();
-        let load = &mut self.load;
-        match batch.within(|| catch_unwind(AssertUnwindSafe(|| load(keys)))) {
-            Ok(work) => self.running.push(Load { work: Some(work), batch, leads }),
+        let (table, load) = (self.table, &mut self.load);
+        let begin = || batch.within(|| catch_unwind(AssertUnwindSafe(|| load(keys))));
+        match table.around(batch.flights(), begin) {
+            Ok(work) => self.running.push(Load { work: Some(work), table, batch, leads }),
             Err(payload) => panicked(leads, payload),
         }
     }
@@ -291,6 +294,7 @@ pin_project! {
         // Before `leads`: cancelled work is dropped before the lead is passed on (G1).
         #[pin]
         work: Option<Fut>,
+        table: &'t Table<K, V>,
         batch: Batch,
         leads: Leads<'t, K, V>,
     }
@@ -320,14 +324,17 @@ where
         let mut this = self.project();
         // The iterator may be lazy, and is the caller's, too. What it has yielded before it panics has
         // been loaded, but has not landed.
-        let polled = this.batch.within(|| {
-            catch_unwind(AssertUnwindSafe(|| {
-                let work = this.work.as_mut().as_pin_mut().expect("polled until it is ready");
-                let loaded: Vec<(K, V)> = ready!(work.poll(cx)).into_iter().collect();
-                this.work.set(None);
-                Poll::Ready(loaded)
-            }))
-        });
+        let poll = || {
+            this.batch.within(|| {
+                catch_unwind(AssertUnwindSafe(|| {
+                    let work = this.work.as_mut().as_pin_mut().expect("polled until it is ready");
+                    let loaded: Vec<(K, V)> = ready!(work.poll(cx)).into_iter().collect();
+                    this.work.set(None);
+                    Poll::Ready(loaded)
+                }))
+            })
+        };
+        let polled = this.table.around(this.batch.flights(), poll);
         let loaded = match polled {
             Ok(polled) => ready!(polled),
             Err(payload) => {

@@ -69,7 +69,7 @@ where
         }
         Entered::Follow(flight, ticket) => {
             let idle = Task { alarm: None, led: None, fly: None };
-            return Ok((idle, Handle::new(flight, ticket)));
+            return Ok((idle, Handle::new(flight, ticket, owned.table().watched())));
         }
         Entered::Full => return Err(CallError::TooManyFollowers),
         Entered::Lead(_) | Entered::Reentrant | Entered::Gone(_) => {

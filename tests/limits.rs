@@ -293,8 +293,8 @@ fn young_flight_is_joined() {
 #[test]
 fn flights_are_as_old_as_their_group_until_somebody_asks() {
     limited(|| {
-        let made = Instant::now();
         let group: Group<u64, u32> = Group::new();
+        let made = Instant::now();
         let age = Duration::from_millis(20);
         let mut replaced = 0;
         // On a busy machine a flight may be older before it is looked at: then it is not judged.

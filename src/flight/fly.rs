@@ -226,7 +226,7 @@ where
             StageProj::Leading { mut lead } => {
                 let began = this.enter.begin(lead.as_mut());
                 if began {
-                    lead.start(this.work.as_mut());
+                    lead.start_quietly(this.work.as_mut());
                 }
                 began
             }
@@ -262,17 +262,15 @@ where
 {
     let (table, hash) = core.locate(key);
     let mut lead = pin!(Lead::none());
-    if !lead.as_mut().begin(table, hash, key, asks.ask()) {
+    let returned = if lead.as_mut().begin(table, hash, key, asks.ask()) {
+        work::call(lead.id(), work)
+    } else {
         match meet_blocking(lead.as_mut(), table, key, asks.ask()) {
-            Ok(None) => {}
+            Ok(None) if lead.has_relay() => block_on(poll_fn(|cx| lead.as_mut().poll_relay(cx))),
+            Ok(None) => lead.around(|| work::call(lead.id(), work)),
             Ok(Some(value)) => return Ok(Outcome { value, role: Role::Joined }),
             Err(error) => return Err(error),
         }
-    }
-    let returned = if lead.has_relay() {
-        block_on(poll_fn(|cx| lead.as_mut().poll_relay(cx)))
-    } else {
-        work::call(lead.id(), work)
     };
     finish_leading(lead, returned)
 }

@@ -1,14 +1,15 @@
 //! A caller that joined a flight: how it waits, and how it goes.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use event_listener::{Listener, listener};
 
-use super::{Flight, Permit, Ticket, Visit, state::Who};
+use super::{Flight, FlightId, Permit, Ticket, Visit, state::Who};
 use crate::{
     error::Panicked,
+    observer::Observer,
     sync::{Arc, wait_until},
-    table::{KeyHash, Reach},
+    table::{KeyHash, Reach, Stamp},
 };
 
 /// A place among the followers of a flight. Dropping it before there is an outcome leaves the flight
@@ -19,6 +20,8 @@ pub(crate) struct Follower<R: Reach> {
     flight: Option<Arc<Flight<R::V>>>,
     hash: KeyHash,
     ticket: Ticket,
+    /// Of those that are watched.
+    since: Stamp,
 }
 
 /// What waiting came to.
@@ -41,7 +44,8 @@ enum Turn {
 
 impl<R: Reach> Follower<R> {
     pub(crate) fn new(table: R, hash: KeyHash, flight: Arc<Flight<R::V>>, ticket: Ticket) -> Self {
-        Self { table, flight: Some(flight), hash, ticket }
+        let since = table.table().waits_since();
+        Self { table, flight: Some(flight), hash, ticket, since }
     }
 
     pub(crate) fn flight(&self) -> &Arc<Flight<R::V>> {
@@ -74,15 +78,27 @@ impl<R: Reach> Follower<R> {
         match turn {
             Turn::Lead => {
                 let flight = self.flight.take().expect("a place that is still taken has a flight");
+                let id = flight.id();
+                self.table.table().tell(id, |observer| observer.taken_over(id));
                 Waited::Lead(Permit::taken_over(self.table.clone(), self.hash, flight))
             }
             Turn::Cancelled => Waited::Cancelled,
             Turn::TimedOut => Waited::TimedOut,
             Turn::Landed => match self.flight().outcome() {
-                Some(outcome) => Waited::Landed(outcome.clone()),
+                Some(outcome) => {
+                    let waited = Waited::Landed(outcome.clone());
+                    self.tell_end(|observer, flight, waited| observer.answered(flight, waited));
+                    self.flight = None;
+                    waited
+                }
                 None => unreachable!("only a landed flight ends the wait this way"),
             },
         }
+    }
+
+    fn tell_end(&self, event: impl FnOnce(&dyn Observer, FlightId, Duration)) {
+        let (table, id) = (self.table.table(), self.flight().id());
+        table.tell(id, |observer| event(observer, id, table.waited(self.since)));
     }
 
     /// Waits as a thread.
@@ -133,13 +149,20 @@ where
 
 impl<R: Reach> Drop for Follower<R> {
     fn drop(&mut self) {
-        if let Some(flight) = self.flight.take()
-            && flight.outcome().is_none()
+        if self.flight.is_none() {
+            return;
+        }
+        let flight = self.flight();
+        if flight.outcome().is_none()
             && flight.leave(self.ticket.who())
-            && self.table.table().bury(self.hash, &flight)
+            && self.table.table().bury(self.hash, flight)
         {
+            self.tell_end(|observer, flight, _| observer.taken_over(flight));
             // Its work is still in it, and goes as that of a leader does (G1).
+            let flight = Arc::clone(flight);
             drop(Permit::taken_over(self.table.clone(), self.hash, flight));
+        } else {
+            self.tell_end(|observer, flight, waited| observer.left(flight, waited));
         }
     }
 }

@@ -13,6 +13,7 @@ use event_listener::EventListener;
 use super::{Alarm, Ask, Flight, Joined, Ticket, reentry, state::Who};
 use crate::{
     error::CallError,
+    observer::Watched,
     sync::{Arc, wait_until},
 };
 
@@ -65,12 +66,14 @@ struct Place<V> {
     is_counted: bool,
     /// Of the task behind it, which may be aborted.
     alarm: Option<Arc<Alarm>>,
+    /// For one that joined, if somebody is to be told.
+    watched: Option<Watched>,
 }
 
 impl<V> Handle<V> {
     /// For one that was counted when it joined.
-    pub(crate) fn new(flight: Arc<Flight<V>>, ticket: Ticket) -> Self {
-        Self::with_place(Place { flight, ticket, is_counted: true, alarm: None })
+    pub(crate) fn new(flight: Arc<Flight<V>>, ticket: Ticket, watched: Option<Watched>) -> Self {
+        Self::with_place(Place { flight, ticket, is_counted: true, alarm: None, watched })
     }
 
     /// For the task that leads the flight, which counts it.
@@ -80,13 +83,13 @@ impl<V> Handle<V> {
         if let Some(alarm) = &alarm {
             flight.set_alarm(alarm);
         }
-        Self::with_place(Place { flight, ticket, is_counted: true, alarm })
+        Self::with_place(Place { flight, ticket, is_counted: true, alarm, watched: None })
     }
 
     /// For a task that follows, and is counted.
     pub(crate) fn of_follower(flight: Arc<Flight<V>>, alarm: Option<Arc<Alarm>>) -> Self {
         let ticket = Ticket::new(Who::Workless, Ticket::NEVER);
-        Self::with_place(Place { flight, ticket, is_counted: false, alarm })
+        Self::with_place(Place { flight, ticket, is_counted: false, alarm, watched: None })
     }
 
     fn with_place(place: Place<V>) -> Self {
@@ -97,9 +100,13 @@ impl<V> Handle<V> {
     where
         V: Clone,
     {
-        let Place { flight, ticket, .. } = &*self.place;
+        let Place { flight, ticket, watched, .. } = &*self.place;
         if let Some(outcome) = flight.outcome() {
-            return Some(outcome.clone().map_err(CallError::Panicked));
+            let answer = outcome.clone().map_err(CallError::Panicked);
+            if let Some(watched) = watched {
+                watched.answered(flight.id());
+            }
+            return Some(answer);
         }
         if reentry::is_within(flight.id()) {
             return Some(Err(CallError::Reentrant));
@@ -224,6 +231,9 @@ impl<V> Drop for Place<V> {
             debug_assert!(self.ticket.who() != Who::Able);
             // It could not lead, so whether the flight is dead has not changed.
             let _ = self.flight.leave(self.ticket.who());
+        }
+        if let Some(watched) = &mut self.watched {
+            watched.gone(self.flight.id());
         }
     }
 }

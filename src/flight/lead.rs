@@ -140,17 +140,33 @@ impl<R: Reach> Lead<R> {
         self.held.flight()
     }
 
+    /// Runs a part of the flight's work.
+    pub(crate) fn around<T>(&self, part: impl FnOnce() -> T) -> T {
+        self.held.around(part)
+    }
+
     #[inline(always)]
     pub(crate) fn has_relay(&self) -> bool {
         self.held.has_relay()
     }
 
     /// Begins the work, unless there is some already that goes on.
-    #[inline(always)]
     pub(crate) fn start<J: Job<R::V>>(self: Pin<&mut Self>, work: Pin<&mut J>) {
+        let is_watched = self.held.is_watched();
+        self.start_work(work, is_watched);
+    }
+
+    /// The same for a flight that began without anybody to meet, and with nobody to be told.
+    #[inline(always)]
+    pub(crate) fn start_quietly<J: Job<R::V>>(self: Pin<&mut Self>, work: Pin<&mut J>) {
+        self.start_work(work, false);
+    }
+
+    #[inline(always)]
+    fn start_work<J: Job<R::V>>(self: Pin<&mut Self>, work: Pin<&mut J>, is_watched: bool) {
         let held = self.project().held;
         if !held.has_relay()
-            && let Some(relay) = work.start(held.id)
+            && let Some(relay) = work.start(held.id, is_watched)
         {
             held.relay = Some(relay);
         }
@@ -164,7 +180,7 @@ impl<R: Reach> Lead<R> {
         cx: &mut Context<'_>,
     ) -> Poll<Result<R::V, Payload>> {
         let held = self.project().held;
-        if held.has_relay() { held.poll_relay(cx) } else { work.poll(cx) }
+        if held.has_relay() { held.poll_relay(cx) } else { work.poll(held, cx) }
     }
 
     pub(crate) fn poll_relay(

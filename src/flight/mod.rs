@@ -170,8 +170,18 @@ use crate::{
 };
 
 /// Names one flight for ever: across keys, groups and threads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct FlightId(pub(crate) u64);
+///
+/// ```
+/// use shardflight::{Entry, Group};
+///
+/// let group: Group<&str, u32> = Group::new();
+/// let Entry::Lead(lead) = group.lead_or_join(&"key") else { unreachable!("the key is free") };
+/// let flight = group.in_flight()[0].flight;
+/// println!("{flight} is under way");
+/// # drop(lead);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FlightId(pub(crate) u64);
 
 /// A flight that others than its leader know of: followers, or those that wait for its end.
 pub(crate) struct Flight<V> {
@@ -316,6 +326,11 @@ impl<V> Flight<V> {
     /// Whether a follower is to be told of an abandonment.
     fn tells(&self, ticket: Ticket) -> bool {
         ticket.tell_after() != Ticket::NEVER && self.generation() > ticket.tell_after()
+    }
+
+    /// Whether its lead was ever given up.
+    pub(crate) fn was_abandoned(&self) -> bool {
+        self.generation() > 0
     }
 
     fn generation(&self) -> u32 {

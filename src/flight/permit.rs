@@ -15,14 +15,14 @@ use super::{
 use crate::{
     error::Panicked,
     sync::Arc,
-    table::{Closed, KeyHash, Node, Reach},
+    table::{Closed, End, KeyHash, Node, Reach},
 };
 
 /// The lead of a flight. Dropping it abandons the flight (steps 3 and 8).
 pub(crate) struct Permit<R: Reach>(Held<R>);
 
 /// The same without the drop, for one that has to do it in its own way.
-pub(super) struct Held<R: Reach> {
+pub(crate) struct Held<R: Reach> {
     /// `None` before there is a flight, and once it is over.
     pub(super) table: Option<R>,
     pub(super) id: FlightId,
@@ -54,16 +54,26 @@ impl<R: Reach> Held<R> {
 
     /// Polls the flight's own work.
     pub(super) fn poll_relay(&mut self, cx: &mut Context<'_>) -> Poll<Result<R::V, Payload>> {
-        work::poll_relay(self.id, &mut self.relay, cx)
+        let Self { table, id, relay, .. } = self;
+        around(table.as_ref(), *id, || work::poll_relay(*id, relay, cx))
+    }
+
+    /// Runs a part of the flight's work.
+    pub(super) fn around<T>(&self, part: impl FnOnce() -> T) -> T {
+        around(self.table.as_ref(), self.id, part)
+    }
+
+    pub(super) fn is_watched(&self) -> bool {
+        self.table.as_ref().is_some_and(|table| table.table().watch().is_some())
     }
 
     /// Takes the flight out of the table and hands over its followers, if it has any (G3: first the
     /// slot goes, then the outcome appears). The key comes along, for its `Drop` to run last.
     #[inline(always)]
-    fn close(&mut self, home: Home<'_, R>) -> Option<Closed<R::K, R::V>> {
+    fn close(&mut self, home: Home<'_, R>, end: End) -> Option<Closed<R::K, R::V>> {
         let table = self.table.take().expect("a flight ends once");
         debug_assert!(self.relay.is_none(), "it has returned");
-        table.table().close(self.hash, self.id, home, self.flight.take())
+        table.table().close(self.hash, self.id, home, self.flight.take(), end)
     }
 
     /// Step 2. Returns the leader's value and the number of followers.
@@ -72,7 +82,7 @@ impl<R: Reach> Held<R> {
     where
         R::V: Clone,
     {
-        match self.close(home) {
+        match self.close(home, End::Landed) {
             // An unshared value is moved, never cloned (G11).
             None => (value, 0),
             Some(closed) => (share(&closed.flight, value), closed.followers),
@@ -82,7 +92,7 @@ impl<R: Reach> Held<R> {
     /// The work panicked: the followers learn its text (G8).
     #[cold]
     pub(super) fn panicked(&mut self, home: Home<'_, R>, payload: &(dyn Any + Send)) {
-        if let Some(closed) = self.close(home) {
+        if let Some(closed) = self.close(home, End::Panicked) {
             closed.flight.publish(Err(Panicked::from_payload(payload)));
         }
     }
@@ -98,6 +108,8 @@ impl<R: Reach> Held<R> {
     #[cold]
     #[inline(never)]
     fn give_up_flight(&mut self, table: &R, home: Home<'_, R>) {
+        // As long as nobody can have taken over: the leads of a flight are told of in their order.
+        table.table().tell(self.id, |observer| observer.cancelled(self.id));
         let own = self.flight.take();
         match self.relay.take() {
             None => table.table().abandon(self.hash, self.id, home, own),
@@ -180,7 +192,7 @@ impl<R: Reach> Permit<R> {
 
     /// Step 2 for a leader that does not want the value itself.
     pub(crate) fn give(mut self, value: R::V) -> usize {
-        match self.0.close(None) {
+        match self.0.close(None, End::Landed) {
             None => 0,
             Some(closed) => {
                 closed.flight.publish(Ok(value));
@@ -199,6 +211,11 @@ impl<R: Reach> Drop for Permit<R> {
     fn drop(&mut self) {
         self.0.give_up(None);
     }
+}
+
+fn around<R: Reach, T>(table: Option<&R>, id: FlightId, part: impl FnOnce() -> T) -> T {
+    let table = table.expect("who has work to do leads");
+    table.table().around(&[id], part)
 }
 
 /// Gives the flight the original, so that a panic in `Clone` hits only the caller that clones.

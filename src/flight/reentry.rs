@@ -42,14 +42,18 @@ thread_local! {
 #[derive(Clone)]
 pub(crate) struct Batch {
     /// Sorted.
-    flights: Arc<[u64]>,
+    flights: Arc<[FlightId]>,
 }
 
 impl Batch {
     pub(crate) fn new(flights: impl Iterator<Item = FlightId>) -> Self {
-        let mut flights: Vec<u64> = flights.map(|id| id.0).collect();
+        let mut flights: Vec<FlightId> = flights.collect();
         flights.sort_unstable();
         Self { flights: flights.into() }
+    }
+
+    pub(crate) fn flights(&self) -> &[FlightId] {
+        &self.flights
     }
 
     /// Runs a part of their work.
@@ -70,7 +74,7 @@ impl Batch {
     }
 
     fn is_running(id: FlightId) -> bool {
-        let is_in = |batch: &Batch| batch.flights.binary_search(&id.0).is_ok();
+        let is_in = |batch: &Batch| batch.flights.binary_search(&id).is_ok();
         BATCHES.try_with(|batches| batches.borrow().iter().any(is_in)).unwrap_or(false)
     }
 }

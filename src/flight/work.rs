@@ -10,7 +10,8 @@ use std::{
 
 use pin_project_lite::pin_project;
 
-use super::{FlightId, reentry};
+use super::{FlightId, permit::Held, reentry};
+use crate::table::Reach;
 
 pub(crate) type Payload = Box<dyn Any + Send>;
 
@@ -41,6 +42,7 @@ pub(super) fn drop_relay<V>(id: FlightId, relay: Option<Relay<V>>) {
 }
 
 /// Drops what is left of work that panicked.
+#[inline(always)]
 fn finish_poll<V>(
     polled: Result<Poll<V>, Payload>,
     clear: impl FnOnce(),
@@ -63,10 +65,15 @@ fn finish_poll<V>(
 pub(crate) trait Job<V> {
     /// From here on the work belongs to this flight. What is returned is the flight's own and polled
     /// instead.
-    fn start(self: Pin<&mut Self>, id: FlightId) -> Option<Relay<V>>;
+    fn start(self: Pin<&mut Self>, id: FlightId, is_watched: bool) -> Option<Relay<V>>;
 
-    /// Polls the started work. When this is `Ready` the future has been dropped, panic or not.
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<V, Payload>>;
+    /// Polls the started work, if it is watched inside of what the observer of its lead puts around
+    /// it. When this is `Ready` the future has been dropped, panic or not.
+    fn poll<R: Reach<V = V>>(
+        self: Pin<&mut Self>,
+        held: &Held<R>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<V, Payload>>;
 }
 
 /// Runs a closure's work as part of flight `id`.
@@ -74,10 +81,18 @@ pub(super) fn call<V>(id: FlightId, work: impl FnOnce() -> V) -> Result<V, Paylo
     reentry::within(id, || catch_unwind(AssertUnwindSafe(work)))
 }
 
+/// What a caller's work is a part of.
+#[derive(Clone, Copy)]
+enum PartOf {
+    Nothing,
+    Flight(FlightId),
+    Watched(FlightId),
+}
+
 pin_project! {
     /// A future that becomes a flight's work if its caller leads.
     pub(crate) struct Work<F> {
-        id: Option<FlightId>,
+        part: PartOf,
         #[pin]
         future: Option<F>,
     }
@@ -91,31 +106,30 @@ pin_project! {
 
 impl<F> Work<F> {
     pub(crate) fn new(future: F) -> Self {
-        Self { id: None, future: Some(future) }
+        Self { part: PartOf::Nothing, future: Some(future) }
     }
 
     /// Drops the future as what it is: a part of the execution, if it was one (G1, G13).
     #[inline]
     fn clear(self: Pin<&mut Self>) {
         let mut this = self.project();
-        match *this.id {
-            Some(id) if this.future.is_some() => reentry::within(id, || this.future.set(None)),
+        match *this.part {
+            PartOf::Flight(id) | PartOf::Watched(id) if this.future.is_some() => {
+                reentry::within(id, || this.future.set(None));
+            }
             _ => this.future.set(None),
         }
     }
 }
 
-impl<F: Future> Job<F::Output> for Work<F> {
-    #[inline]
-    fn start(self: Pin<&mut Self>, id: FlightId) -> Option<Relay<F::Output>> {
-        *self.project().id = Some(id);
-        None
-    }
-
-    #[inline]
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<F::Output, Payload>> {
+impl<F: Future> Work<F> {
+    #[inline(always)]
+    fn poll_part(
+        mut self: Pin<&mut Self>,
+        id: FlightId,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<F::Output, Payload>> {
         let mut this = self.as_mut().project();
-        let id = this.id.expect("work is polled only by a leader");
         let polled = reentry::within(id, || {
             catch_unwind(AssertUnwindSafe(|| {
                 let future = this.future.as_mut().as_pin_mut();
@@ -127,6 +141,39 @@ impl<F: Future> Job<F::Output> for Work<F> {
             }))
         });
         finish_poll(polled, || self.clear())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn poll_watched<R: Reach>(
+        self: Pin<&mut Self>,
+        held: &Held<R>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<F::Output, Payload>> {
+        let PartOf::Watched(id) = self.part else {
+            unreachable!("work is polled only by a leader")
+        };
+        held.around(|| self.poll_part(id, cx))
+    }
+}
+
+impl<F: Future> Job<F::Output> for Work<F> {
+    #[inline(always)]
+    fn start(self: Pin<&mut Self>, id: FlightId, is_watched: bool) -> Option<Relay<F::Output>> {
+        *self.project().part = if is_watched { PartOf::Watched(id) } else { PartOf::Flight(id) };
+        None
+    }
+
+    #[inline]
+    fn poll<R: Reach<V = F::Output>>(
+        self: Pin<&mut Self>,
+        held: &Held<R>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<F::Output, Payload>> {
+        match self.part {
+            PartOf::Flight(id) => self.poll_part(id, cx),
+            _ => self.poll_watched(held, cx),
+        }
     }
 }
 
@@ -144,14 +191,18 @@ impl<F> Relayed<F> {
 impl<F> Unpin for Relayed<F> {}
 
 impl<F: Future + Send + 'static> Job<F::Output> for Relayed<F> {
-    fn start(mut self: Pin<&mut Self>, _: FlightId) -> Option<Relay<F::Output>> {
+    fn start(mut self: Pin<&mut Self>, _: FlightId, _: bool) -> Option<Relay<F::Output>> {
         let future = self.0.take().expect("a caller leads once");
         #[cfg(feature = "tokio")]
         let future = crate::tokio::InRuntime::new(future);
         Some(Box::pin(future))
     }
 
-    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<F::Output, Payload>> {
+    fn poll<R: Reach<V = F::Output>>(
+        self: Pin<&mut Self>,
+        _: &Held<R>,
+        _: &mut Context<'_>,
+    ) -> Poll<Result<F::Output, Payload>> {
         unreachable!("it was handed to the flight")
     }
 }

@@ -33,15 +33,20 @@ impl Clock {
         }
     }
 
+    #[inline(always)]
+    pub(super) fn is_on(&self) -> bool {
+        // Relaxed: as above.
+        self.is_on.load(Ordering::Relaxed)
+    }
+
     /// For a flight that begins now.
     #[inline(always)]
     pub(super) fn stamp(&self) -> Stamp {
-        // Relaxed: as above.
-        if self.is_on.load(Ordering::Relaxed) { self.now() } else { Stamp::NONE }
+        if self.is_on() { self.now() } else { Stamp::NONE }
     }
 
     #[cold]
-    fn now(&self) -> Stamp {
+    pub(super) fn now(&self) -> Stamp {
         // 584 years.
         Stamp((self.origin.elapsed().as_nanos() as u64).max(1))
     }

@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::{
-    Entered, FlightId, KeyHash, Map, Node, Shard, Slot, Table, shards::Shards, single::Single,
+    End, Entered, FlightId, KeyHash, Map, Node, Shard, Slot, Table, shards::Shards, single::Single,
 };
 use crate::flight::{Ask, state::Who};
 
@@ -153,11 +153,11 @@ where
                         _ => unreachable!("nothing else was asked for"),
                     };
                     match (round + thread) % 3 {
-                        0 => drop(table.close(HASH, id, Some(node), own)),
+                        0 => drop(table.close(HASH, id, Some(node), own, End::Landed)),
                         1 => table.abandon(HASH, id, Some(node), own),
                         _ => {
                             table.forget(HASH, |key| key == "a");
-                            drop(table.close(HASH, id, Some(node), own));
+                            drop(table.close(HASH, id, Some(node), own, End::Landed));
                         }
                     }
                 }
@@ -217,7 +217,7 @@ impl<M: Map<String, u8>> Flights<M> {
                 leaders.fetch_sub(1, Ordering::Relaxed);
                 match random.below(3) {
                     0 => self.table.abandon(hash, id, Some(node), None),
-                    _ => drop(self.table.close(hash, id, Some(node), None)),
+                    _ => drop(self.table.close(hash, id, Some(node), None, End::Landed)),
                 }
             }
             Entered::Follow(..) => {}

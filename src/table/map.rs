@@ -165,6 +165,8 @@ pub(crate) trait Shard<K, V> {
     ) -> Option<(K, Slot<V>)>;
 
     fn len(&self) -> usize;
+
+    fn for_each(&self, see: impl FnMut(&K, &Slot<V>));
 }
 
 #[cfg(all(test, not(loom)))]

@@ -28,6 +28,7 @@ mod map;
 mod shards;
 #[cfg(any(loom, test))]
 mod single;
+mod watched;
 
 #[cfg(not(loom))]
 use self::shards::Shards as Backend;
@@ -36,7 +37,7 @@ use self::single::Single as Backend;
 
 use std::{borrow::Borrow, collections::BTreeMap, hash::Hash, marker::PhantomData, pin::Pin};
 
-pub(crate) use self::{cells::Node, clock::Stamp, hash::KeyHash};
+pub(crate) use self::{cells::Node, clock::Stamp, hash::KeyHash, watched::End};
 use self::{
     cells::{Cells, Look, Moved, Place},
     clock::Clock,
@@ -44,6 +45,7 @@ use self::{
 };
 use crate::{
     flight::{Ask, Flight, FlightId, Joined, Relay, Ticket, reentry, state::Who},
+    observer::Watch,
     sync::{Arc, Mutex, lock},
 };
 
@@ -162,6 +164,7 @@ pub(crate) struct Table<K, V, M = Backend<K, V>> {
     /// alone, and only by `forget` and by what was forgotten.
     detached: Mutex<BTreeMap<FlightId, Arc<Flight<V>>>>,
     clock: Clock,
+    watch: Option<Watch>,
     _key: PhantomData<K>,
 }
 
@@ -197,6 +200,7 @@ where
             map: M::new(shards, capacity / MAP_SHARE),
             detached: Mutex::new(BTreeMap::new()),
             clock: Clock::new(),
+            watch: None,
             _key: PhantomData,
         }
     }
@@ -221,7 +225,7 @@ where
         hash: KeyHash,
         key: &Q,
         ask: &Ask,
-        mut node: Pin<&mut Node<K>>,
+        node: Pin<&mut Node<K>>,
     ) -> Option<FlightId>
     where
         K: Borrow<Q>,
@@ -231,11 +235,27 @@ where
             self.clock.turn_on();
         }
         // A caller that finds somebody there makes no copy of its key.
-        if !self.cells.is_empty(hash) {
+        // What is to be dated, and told of, begins in `enter`.
+        if !self.cells.is_empty(hash) || self.clock.is_on() {
             return None;
         }
+        self.claim_cell(hash, key, Stamp::NONE, node)
+    }
+
+    #[inline(always)]
+    fn claim_cell<Q>(
+        &self,
+        hash: KeyHash,
+        key: &Q,
+        began: Stamp,
+        mut node: Pin<&mut Node<K>>,
+    ) -> Option<FlightId>
+    where
+        K: Borrow<Q>,
+        Q: ?Sized + ToOwned<Owned = K>,
+    {
         let id = self.map.next_id();
-        node.as_mut().fill(key.to_owned(), id, hash, self.clock.stamp());
+        node.as_mut().fill(key.to_owned(), id, hash, began);
         self.cells.claim(hash, node).then_some(id)
     }
 
@@ -245,13 +265,26 @@ where
         hash: KeyHash,
         key: &Q,
         ask: &Ask,
-        node: Pin<&mut Node<K>>,
+        mut node: Pin<&mut Node<K>>,
     ) -> Entered<V>
     where
         K: Borrow<Q>,
         Q: ?Sized + Eq + ToOwned<Owned = K>,
     {
-        self.enter_locked(hash, key, ask, Start::Node(node))
+        let claimed = if self.clock.is_on() && self.cells.is_empty(hash) {
+            self.claim_cell(hash, key, self.clock.now(), node.as_mut())
+        } else {
+            None
+        };
+        let entered = match claimed {
+            Some(id) => Entered::Lead(id),
+            None => self.enter_locked(hash, key, ask, Start::Node(node.as_mut())),
+        };
+        if self.watch.is_some() {
+            node.set_watched();
+            self.tell_entry(&entered);
+        }
+        entered
     }
 
     /// Step 1 for a caller that may move before its flight ends. If that is to be followed in any case,
@@ -263,7 +296,9 @@ where
         ask: &Ask,
         is_shared: bool,
     ) -> Entered<V> {
-        self.enter_locked(hash, key, ask, Start::Map { is_shared })
+        let entered = self.enter_locked(hash, key, ask, Start::Map { is_shared });
+        self.tell_entry(&entered);
+        entered
     }
 
     #[inline(never)]
@@ -289,6 +324,7 @@ where
                     let removed = self.detach(&mut locked, hash, id);
                     drop(locked);
                     removed.into_iter().for_each(Removed::settle);
+                    self.tell(id, |observer| observer.forgotten(id));
                     continue;
                 }
                 Some(entered) => return entered,
@@ -432,7 +468,10 @@ where
         }
         let ask = Ask { who: Who::Workless, nests: true, ..Ask::DEFAULT };
         let mut locked = self.lock(hash);
-        match self.meet(&mut locked, hash, is_it, &ask)? {
+        let met = self.meet(&mut locked, hash, is_it, &ask)?;
+        drop(locked);
+        self.tell_entry(&met);
+        match met {
             Entered::Follow(flight, ticket) => Some((flight, ticket)),
             _ => None,
         }
@@ -454,8 +493,29 @@ where
         id: FlightId,
         mut home: Option<Pin<&mut Node<K>>>,
         own: Option<Arc<Flight<V>>>,
+        end: End,
     ) -> Option<Closed<K, V>> {
-        if self.release(hash, &mut home) { None } else { self.close_locked(hash, id, home, own) }
+        let is_quiet = home.as_ref().is_some_and(|node| node.is_quiet());
+        if is_quiet && self.release(hash, &mut home) {
+            return None;
+        }
+        self.close_slowly(hash, id, home, own, end)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn close_slowly(
+        &self,
+        hash: KeyHash,
+        id: FlightId,
+        home: Option<Pin<&mut Node<K>>>,
+        own: Option<Arc<Flight<V>>>,
+        end: End,
+    ) -> Option<Closed<K, V>> {
+        match self.watch {
+            None => self.close_locked(hash, id, home, own),
+            Some(_) => self.close_watched(hash, id, home, own, end),
+        }
     }
 
     /// Ends a flight that began in its cell and that nobody has looked at, so that nobody has joined.
@@ -487,8 +547,6 @@ where
         None
     }
 
-    #[cold]
-    #[inline(never)]
     fn close_locked(
         &self,
         hash: KeyHash,
@@ -655,6 +713,7 @@ where
             }
             let removed = locked.cell.remove(&found);
             drop(locked);
+            self.tell(found.id, |observer| observer.forgotten(found.id));
             drop(removed);
             return true;
         }
@@ -666,6 +725,7 @@ where
         let removed = self.detach(&mut locked, hash, id);
         drop(locked);
         removed.into_iter().for_each(Removed::settle);
+        self.tell(id, |observer| observer.forgotten(id));
         true
     }
 

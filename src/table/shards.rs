@@ -121,4 +121,11 @@ impl<K, V> Shard<K, V> for Locked<'_, K, V> {
     fn len(&self) -> usize {
         self.table.len()
     }
+
+    fn for_each(&self, mut see: impl FnMut(&K, &Slot<V>)) {
+        // SAFETY: the table is there, and borrowed, until the last entry has been seen.
+        #[allow(unsafe_code, reason = "a raw table has no other way to see what is in it")]
+        let entries = unsafe { self.table.iter().map(|entry| entry.as_ref()) };
+        entries.for_each(|(key, slot)| see(key, slot.get()));
+    }
 }

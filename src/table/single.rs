@@ -67,4 +67,8 @@ impl<K, V> Shard<K, V> for MutexGuard<'_, Vec<(K, Slot<V>)>> {
     fn len(&self) -> usize {
         Vec::len(self)
     }
+
+    fn for_each(&self, mut see: impl FnMut(&K, &Slot<V>)) {
+        self.iter().for_each(|(key, slot)| see(key, slot));
+    }
 }

@@ -30,7 +30,29 @@ impl<K> Cells<K> {
     ///
     /// The caller holds the lock of the cell's shard, and keeps it until it has dropped the result.
     pub(in crate::table) unsafe fn look(&self, hash: KeyHash) -> Look<'_, K> {
-        let cell = self.of(hash);
+        // SAFETY: passed on.
+        unsafe { Self::look_at(self.of(hash)) }
+    }
+
+    /// Looks at the cells of a shard, one of `2 ^ shard_bits`, one after the other.
+    ///
+    /// # Safety
+    ///
+    /// The caller holds the lock of the shard, and keeps it until it has dropped the result and all that
+    /// came out of it.
+    pub(in crate::table) unsafe fn look_at_all(
+        &self,
+        shard: usize,
+        shard_bits: u32,
+    ) -> impl Iterator<Item = Look<'_, K>> {
+        // SAFETY: passed on.
+        self.of_shard(shard, shard_bits).iter().map(|cell| unsafe { Self::look_at(cell) })
+    }
+
+    /// # Safety
+    ///
+    /// As for `look`.
+    unsafe fn look_at(cell: &Cell<K>) -> Look<'_, K> {
         // Acquire, here and below: pairs with the claim, for the node.
         let mut raw = cell.load(Ordering::Acquire);
         loop {
@@ -93,6 +115,17 @@ impl<K> Look<'_, K> {
             link = self.behind(link);
         }
         None
+    }
+
+    /// Shows each flight in the cell.
+    pub(in crate::table) fn for_each(&self, mut see: impl FnMut(&K, FlightId, Stamp)) {
+        let mut link = self.chain;
+        while !link.is_none() {
+            self.at(link, |it| {
+                see(it.key.as_ref().expect("a flight in a cell has its key"), it.id, it.began);
+            });
+            link = self.behind(link);
+        }
     }
 
     /// Where a new flight of the cell belongs.

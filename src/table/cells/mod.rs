@@ -94,6 +94,12 @@ impl<K> Cells<K> {
         &self.cells[hash.leading(self.bits)]
     }
 
+    /// Those of a shard, one of `2 ^ shard_bits`.
+    fn of_shard(&self, shard: usize, shard_bits: u32) -> &[Cell<K>] {
+        let each = self.bits - shard_bits;
+        &self.cells[shard << each..(shard + 1) << each]
+    }
+
     /// Whether nothing of this cell is in flight, so that a claim is worth trying.
     #[inline(always)]
     pub(super) fn is_empty(&self, hash: KeyHash) -> bool {
@@ -156,8 +162,6 @@ impl<K> Cells<K> {
     ///
     /// The caller holds the lock of the shard.
     pub(super) unsafe fn count(&self, shard: usize, shard_bits: u32) -> usize {
-        let each = self.bits - shard_bits;
-        let cells = &self.cells[shard << each..(shard + 1) << each];
         let chain = |cell: &Cell<K>| match Word::from_raw(cell.load(Ordering::Acquire)) {
             Word::Empty | Word::Crowd(_) => 0,
             Word::Lone(_) => 1,
@@ -172,7 +176,7 @@ impl<K> Cells<K> {
                 .count()
             }
         };
-        cells.iter().map(chain).sum()
+        self.of_shard(shard, shard_bits).iter().map(chain).sum()
     }
 }
 

@@ -10,10 +10,18 @@ use crate::{flight::FlightId, sync::UnsafeCell};
 #[repr(align(16))]
 pub(crate) struct Node<K> {
     /// Whether a cell may point here. The leader's own.
-    claimed: bool,
+    claim: Claim,
     /// The leader's own until it claims and after it releases; in between the lock holder's.
     pub(super) resident: UnsafeCell<Resident<K>>,
     _pinned: PhantomPinned,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Claim {
+    None,
+    Quiet,
+    /// Somebody is to be told when the flight ends.
+    Watched,
 }
 
 pub(super) struct Resident<K> {
@@ -37,7 +45,7 @@ impl<K> Node<K> {
     pub(crate) fn new() -> Self {
         let (id, hash, began) = (FlightId(0), KeyHash::NONE, Stamp::NONE);
         let resident = Resident { key: None, id, hash, began, next: Link::NONE };
-        Self { claimed: false, resident: UnsafeCell::new(resident), _pinned: PhantomPinned }
+        Self { claim: Claim::None, resident: UnsafeCell::new(resident), _pinned: PhantomPinned }
     }
 
     /// Puts a flight into a node that is in no cell.
@@ -49,7 +57,7 @@ impl<K> Node<K> {
         hash: KeyHash,
         began: Stamp,
     ) {
-        assert!(!self.claimed);
+        assert!(!self.is_claimed());
         // SAFETY: the node is in no cell, so `&mut self` is all access there is.
         self.resident.with_mut(|it| unsafe {
             *it = Resident { key: Some(key), id, hash, began, next: Link::NONE }
@@ -59,28 +67,50 @@ impl<K> Node<K> {
     /// The key, if it still is here, of a node that is in no cell.
     #[inline(always)]
     pub(in crate::table) fn take_key(self: Pin<&mut Self>) -> Option<K> {
-        assert!(!self.claimed);
+        assert!(!self.is_claimed());
         // SAFETY: the node is in no cell, so `&mut self` is all access there is.
         self.resident.with_mut(|it| unsafe { (*it).key.take() })
+    }
+
+    /// When the flight began of a node that is in no cell any more.
+    pub(in crate::table) fn began(&self) -> Stamp {
+        assert!(!self.is_claimed());
+        // SAFETY: the node is in no cell, so its owner is all who looks at it.
+        self.resident.with(|it| unsafe { (*it).began })
     }
 
     /// Whether the flight began in a cell. Whether it still is there its leader learns by releasing.
     #[inline(always)]
     pub(in crate::table) fn is_claimed(&self) -> bool {
-        self.claimed
+        self.claim != Claim::None
+    }
+
+    /// The same of one whose end nobody is to be told of.
+    #[inline(always)]
+    pub(in crate::table) fn is_quiet(&self) -> bool {
+        self.claim == Claim::Quiet
     }
 
     #[inline(always)]
     pub(in crate::table) fn set_claimed(self: Pin<&mut Self>, claimed: bool) {
         // SAFETY: nothing is moved.
-        unsafe { self.get_unchecked_mut() }.claimed = claimed;
+        unsafe { self.get_unchecked_mut() }.claim =
+            if claimed { Claim::Quiet } else { Claim::None };
+    }
+
+    /// Of a node that is claimed: somebody is to be told when its flight ends.
+    pub(in crate::table) fn set_watched(self: Pin<&mut Self>) {
+        if self.is_claimed() {
+            // SAFETY: nothing is moved.
+            unsafe { self.get_unchecked_mut() }.claim = Claim::Watched;
+        }
     }
 }
 
 impl<K> Drop for Node<K> {
     #[inline(always)]
     fn drop(&mut self) {
-        if self.claimed {
+        if self.is_claimed() {
             // A pointer to it would dangle. No path leads here: a `Lead` gives its flight up.
             abort();
         }

@@ -1,0 +1,184 @@
+//! Feature `metrics`: an observer that reports to the recorder of the `metrics` crate.
+
+use std::{fmt, time::Duration};
+
+use metrics::{Counter, Gauge, Histogram, Unit, counter, gauge, histogram};
+
+use crate::{CallError, FlightId, Observer};
+
+/// Reports the flights of a group to the recorder of the [`metrics`](::metrics) crate.
+///
+/// | name | kind | what |
+/// |---|---|---|
+/// | `shardflight_flights_led_total` | counter | flights begun |
+/// | `shardflight_flights_landed_total` | counter | flights whose work returned |
+/// | `shardflight_flights_panicked_total` | counter | flights whose work panicked |
+/// | `shardflight_flights_cancelled_total` | counter | leaders dropped |
+/// | `shardflight_flights_taken_over_total` | counter | callers that took the lead of a flight that they had joined |
+/// | `shardflight_flights_forgotten_total` | counter | flights cut loose |
+/// | `shardflight_calls_joined_total` | counter | callers that came to a flight that there was already |
+/// | `shardflight_calls_answered_total` | counter | followers that got what it came to: executions saved |
+/// | `shardflight_calls_left_total` | counter | followers that went without |
+/// | `shardflight_calls_refused_total` | counter | calls refused; `reason` is `reentrant` or `too_many_followers` |
+/// | `shardflight_flights_in_flight` | gauge | flights that have a leader |
+/// | `shardflight_flight_followers` | histogram | followers of a flight that landed or panicked |
+/// | `shardflight_flight_seconds` | histogram | how long it was in the air |
+/// | `shardflight_wait_seconds` | histogram | how long a follower waited for its answer |
+///
+/// All of them have the label `group`. What each event means is told by [`Observer`].
+///
+/// ```
+/// use shardflight::{Group, MetricsObserver};
+///
+/// // After the recorder has been installed.
+/// let pages: Group<String, u32> =
+///     Group::builder().observer(MetricsObserver::new("pages")).build();
+/// assert_eq!(pages.run_blocking("/", || 1), 1);
+/// ```
+///
+/// The metrics are looked up once, when this is made: make it after the recorder has been installed, or
+/// what is observed goes nowhere.
+pub struct MetricsObserver {
+    led: Counter,
+    landed: Counter,
+    panicked: Counter,
+    cancelled: Counter,
+    taken_over: Counter,
+    forgotten: Counter,
+    joined: Counter,
+    answered: Counter,
+    left: Counter,
+    refused_reentrant: Counter,
+    refused_full: Counter,
+    in_flight: Gauge,
+    followers: Histogram,
+    flight_seconds: Histogram,
+    wait_seconds: Histogram,
+}
+
+impl MetricsObserver {
+    /// For the group of this name, which becomes the label `group`. Groups of one name are reported
+    /// together.
+    pub fn new(group: impl Into<String>) -> Self {
+        describe();
+        let group = group.into();
+        let counter = |name: &'static str| counter!(name, "group" => group.clone());
+        let histogram = |name: &'static str| histogram!(name, "group" => group.clone());
+        let refused =
+            |reason: &'static str| counter!(REFUSED, "group" => group.clone(), "reason" => reason);
+        Self {
+            led: counter(LED),
+            landed: counter(LANDED),
+            panicked: counter(PANICKED),
+            cancelled: counter(CANCELLED),
+            taken_over: counter(TAKEN_OVER),
+            forgotten: counter(FORGOTTEN),
+            joined: counter(JOINED),
+            answered: counter(ANSWERED),
+            left: counter(LEFT),
+            refused_reentrant: refused("reentrant"),
+            refused_full: refused("too_many_followers"),
+            in_flight: gauge!(IN_FLIGHT, "group" => group.clone()),
+            followers: histogram(FOLLOWERS),
+            flight_seconds: histogram(FLIGHT_SECONDS),
+            wait_seconds: histogram(WAIT_SECONDS),
+        }
+    }
+
+    fn ended(&self, followers: usize, age: Duration) {
+        self.in_flight.decrement(1.0);
+        self.followers.record(followers as f64);
+        self.flight_seconds.record(age);
+    }
+}
+
+const LED: &str = "shardflight_flights_led_total";
+const LANDED: &str = "shardflight_flights_landed_total";
+const PANICKED: &str = "shardflight_flights_panicked_total";
+const CANCELLED: &str = "shardflight_flights_cancelled_total";
+const TAKEN_OVER: &str = "shardflight_flights_taken_over_total";
+const FORGOTTEN: &str = "shardflight_flights_forgotten_total";
+const JOINED: &str = "shardflight_calls_joined_total";
+const ANSWERED: &str = "shardflight_calls_answered_total";
+const LEFT: &str = "shardflight_calls_left_total";
+const REFUSED: &str = "shardflight_calls_refused_total";
+const IN_FLIGHT: &str = "shardflight_flights_in_flight";
+const FOLLOWERS: &str = "shardflight_flight_followers";
+const FLIGHT_SECONDS: &str = "shardflight_flight_seconds";
+const WAIT_SECONDS: &str = "shardflight_wait_seconds";
+
+fn describe() {
+    use metrics::{describe_counter, describe_gauge, describe_histogram};
+
+    describe_counter!(LED, "flights begun");
+    describe_counter!(LANDED, "flights whose work returned");
+    describe_counter!(PANICKED, "flights whose work panicked");
+    describe_counter!(CANCELLED, "leaders dropped");
+    describe_counter!(TAKEN_OVER, "callers that took the lead of a flight that they had joined");
+    describe_counter!(FORGOTTEN, "flights cut loose");
+    describe_counter!(JOINED, "callers that came to a flight that there was already");
+    describe_counter!(ANSWERED, "followers that got what it came to: executions saved");
+    describe_counter!(LEFT, "followers that went without");
+    describe_counter!(REFUSED, "calls refused");
+    describe_gauge!(IN_FLIGHT, "flights that have a leader");
+    describe_histogram!(FOLLOWERS, "followers of a flight that landed or panicked");
+    describe_histogram!(FLIGHT_SECONDS, Unit::Seconds, "how long a flight was in the air");
+    describe_histogram!(WAIT_SECONDS, Unit::Seconds, "how long a follower waited for its answer");
+}
+
+impl Observer for MetricsObserver {
+    fn led(&self, _: FlightId) {
+        self.led.increment(1);
+        self.in_flight.increment(1.0);
+    }
+
+    fn joined(&self, _: FlightId) {
+        self.joined.increment(1);
+    }
+
+    fn taken_over(&self, _: FlightId) {
+        self.taken_over.increment(1);
+        self.in_flight.increment(1.0);
+    }
+
+    fn landed(&self, _: FlightId, followers: usize, age: Duration) {
+        self.landed.increment(1);
+        self.ended(followers, age);
+    }
+
+    fn panicked(&self, _: FlightId, followers: usize, age: Duration) {
+        self.panicked.increment(1);
+        self.ended(followers, age);
+    }
+
+    fn cancelled(&self, _: FlightId) {
+        self.cancelled.increment(1);
+        self.in_flight.decrement(1.0);
+    }
+
+    fn answered(&self, _: FlightId, waited: Duration) {
+        self.answered.increment(1);
+        self.wait_seconds.record(waited);
+    }
+
+    fn left(&self, _: FlightId, _: Duration) {
+        self.left.increment(1);
+    }
+
+    fn forgotten(&self, _: FlightId) {
+        self.forgotten.increment(1);
+    }
+
+    fn refused(&self, why: &CallError) {
+        match why {
+            CallError::Reentrant => self.refused_reentrant.increment(1),
+            _ => self.refused_full.increment(1),
+        }
+    }
+}
+
+impl fmt::Debug for MetricsObserver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MetricsObserver").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,149 @@
+//! Feature `metrics`: what reaches a recorder, under which names.
+
+#![cfg(all(not(loom), feature = "metrics"))]
+
+mod common;
+
+use std::{collections::HashMap, future::pending};
+
+use common::{Polled, limited};
+use futures_lite::future::yield_now;
+use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
+use shardflight::{CallError, Group, MetricsObserver};
+
+/// What was recorded since this was last asked, of a gauge by how much it has changed, by name and
+/// `reason`.
+fn recorded(snapshotter: &Snapshotter, group: &str) -> HashMap<String, DebugValue> {
+    let of_group = |(key, _, _, value): (metrics_util::CompositeKey, _, _, DebugValue)| {
+        let label = |name| key.key().labels().find(|label| label.key() == name);
+        assert!(label("group").is_some(), "every metric says of which group it is");
+        if label("group")?.value() != group {
+            return None;
+        }
+        let reason = label("reason").map(|label| format!("/{}", label.value()));
+        Some((format!("{}{}", key.key().name(), reason.unwrap_or_default()), value))
+    };
+    snapshotter.snapshot().into_vec().into_iter().filter_map(of_group).collect()
+}
+
+fn count(recorded: &HashMap<String, DebugValue>, name: &str) -> u64 {
+    match recorded.get(&format!("shardflight_{name}")) {
+        Some(DebugValue::Counter(n)) => *n,
+        other => panic!("{name}: {other:?}"),
+    }
+}
+
+fn gauge(recorded: &HashMap<String, DebugValue>) -> f64 {
+    match recorded.get("shardflight_flights_in_flight") {
+        Some(DebugValue::Gauge(n)) => n.into_inner(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn samples(recorded: &HashMap<String, DebugValue>, name: &str) -> Vec<f64> {
+    match recorded.get(&format!("shardflight_{name}")) {
+        Some(DebugValue::Histogram(samples)) => samples.iter().map(|n| n.into_inner()).collect(),
+        other => panic!("{name}: {other:?}"),
+    }
+}
+
+/// A run of every event, and the number of each; the gauge is up while there are leaders.
+#[test]
+fn every_event_is_counted_under_its_name() {
+    limited(|| {
+        let recorder = DebuggingRecorder::new();
+        let snapshotter = recorder.snapshotter();
+        let observer = || MetricsObserver::new("pages");
+        let observer = metrics::with_local_recorder(&recorder, observer);
+        let group: Group<u64, u64> = Group::builder().observer(observer).build();
+
+        let yielding = |value| async move {
+            yield_now().await;
+            value
+        };
+        let mut leader = Polled::pending(group.run(&1, yielding(1)));
+        let mut followers: Vec<_> =
+            (0..3).map(|_| Polled::pending(group.run(&1, pending()))).collect();
+        let other = Polled::pending(group.run(&2, pending()));
+        let refused = group.call(&1).max_followers(3).run_blocking(|| 0);
+        assert_eq!(refused, Err(CallError::TooManyFollowers));
+        let now = recorded(&snapshotter, "pages");
+        assert_eq!(gauge(&now), 2.0);
+        assert_eq!(count(&now, "flights_led_total"), 2);
+        assert_eq!(count(&now, "calls_joined_total"), 3);
+        assert_eq!(count(&now, "calls_refused_total/too_many_followers"), 1);
+        assert_eq!(count(&now, "calls_refused_total/reentrant"), 0);
+
+        drop(followers.pop());
+        assert_eq!(leader.woken_value(), 1);
+        for follower in &mut followers {
+            assert_eq!(follower.woken_value(), 1);
+        }
+        let now = recorded(&snapshotter, "pages");
+        assert_eq!(gauge(&now), -1.0);
+        assert_eq!(count(&now, "flights_landed_total"), 1);
+        assert_eq!(count(&now, "calls_answered_total"), 2);
+        assert_eq!(count(&now, "calls_left_total"), 1);
+        assert_eq!(samples(&now, "flight_followers"), [2.0]);
+        assert_eq!(samples(&now, "flight_seconds").len(), 1);
+        let waits = samples(&now, "wait_seconds");
+        assert!(
+            waits.len() == 2 && waits.iter().all(|wait| (0.0..60.0).contains(wait)),
+            "{waits:?}"
+        );
+
+        let mut successor = Polled::pending(group.run(&2, async { panic!("the work") }));
+        drop(other);
+        assert_eq!(gauge(&recorded(&snapshotter, "pages")), -1.0);
+        assert_eq!(common::panic_text(|| successor.poll()), "the work");
+        group.run_blocking(&3, || {
+            assert!(group.forget(&3));
+            group.run_blocking(&4, || {
+                let recursive = group.call(&4).run_blocking(|| 0);
+                assert_eq!(recursive, Err(CallError::Reentrant));
+                4
+            })
+        });
+        let now = recorded(&snapshotter, "pages");
+        assert_eq!(gauge(&now), 0.0);
+        assert_eq!(count(&now, "flights_taken_over_total"), 1);
+        assert_eq!(count(&now, "flights_panicked_total"), 1);
+        assert_eq!(count(&now, "flights_forgotten_total"), 1);
+        assert_eq!(count(&now, "calls_refused_total/reentrant"), 1);
+        assert!(group.is_empty());
+    });
+}
+
+/// Groups are told apart by their label, and every name is described, and documented.
+#[test]
+fn groups_are_told_apart_by_their_label() {
+    limited(|| {
+        let recorder = DebuggingRecorder::new();
+        let snapshotter = recorder.snapshotter();
+        metrics::with_local_recorder(&recorder, || {
+            let pages = MetricsObserver::new("pages");
+            let pages: Group<u64, u64> = Group::builder().observer(pages).build();
+            let users = MetricsObserver::new("users".to_owned());
+            let users: Group<u64, u64> = Group::builder().observer(users).build();
+            pages.run_blocking(&1, || 1);
+            users.run_blocking(&1, || users.run_blocking(&2, || 2));
+        });
+        let snapshot = snapshotter.snapshot().into_vec();
+        let source = include_str!("../src/metrics.rs");
+        for (key, unit, description, _) in &snapshot {
+            let name = key.key().name();
+            assert!(description.is_some(), "{name}");
+            assert_eq!(unit.is_some(), name.ends_with("_seconds"), "{name}");
+            assert!(source.contains(&format!("/// | `{name}` |")), "{name} is in no table");
+        }
+        let led = |group: &str| {
+            snapshot.iter().find_map(|(key, _, _, value)| {
+                let is_it = key.key().name() == "shardflight_flights_led_total"
+                    && key.key().labels().any(|label| label.value() == group);
+                is_it.then_some(value)
+            })
+        };
+        assert!(matches!(led("pages"), Some(DebugValue::Counter(1))));
+        assert!(matches!(led("users"), Some(DebugValue::Counter(2))));
+    });
+}
