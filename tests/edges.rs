@@ -231,3 +231,20 @@ fn g08_panic_in_the_drop_of_a_key_given_to_spawn_loses_no_follower() {
         assert!(group.is_empty());
     });
 }
+
+/// A handle among a thousand followers makes a cancelled leader no dearer: it cannot take over, so there
+/// is nobody to be told.
+#[test]
+fn handle_does_not_wake_the_herd() {
+    limited(|| {
+        let group: Group<u64, u64> = Group::new();
+        let leader = Polled::pending(group.run(&1, pending()));
+        let handle = group.join(&1).expect("it is in flight");
+        let herd: Vec<_> = (0..1000).map(|_| Polled::pending(group.run(&1, pending()))).collect();
+        drop(leader);
+        let woken = herd.iter().filter(|follower| follower.is_woken()).count();
+        assert!((1..=16).contains(&woken), "{woken} were woken");
+        drop((handle, herd));
+        assert!(group.is_empty());
+    });
+}

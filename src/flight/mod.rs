@@ -194,12 +194,16 @@ pub(crate) struct Flight<V> {
     event: Event,
     /// And here those without, who could pass no notification on, and the leader of a pending flight.
     aside: Event,
-    /// 1 if there are followers without work. Set under the lock that covers joining, so that who
-    /// takes the flight out of the table knows. `Event::notify` is not for nothing.
-    has_audience: AtomicU32,
+    /// [`WORKLESS`] if there are followers without work, and [`TOLD`] if some are to be told of
+    /// abandonments. Set under the lock that covers joining, so that who takes the flight out of the
+    /// table knows. `Event::notify` is not for nothing.
+    audience: AtomicU32,
     began: Stamp,
     rare: Mutex<Rare<V>>,
 }
+
+const WORKLESS: u32 = 1;
+const TOLD: u32 = 2;
 
 /// What few flights have.
 struct Rare<V> {
@@ -265,7 +269,7 @@ impl<V> Flight<V> {
             outcome: OnceLock::new(),
             event: Event::new(),
             aside: Event::new(),
-            has_audience: AtomicU32::new(0),
+            audience: AtomicU32::new(0),
             began,
             rare: Mutex::new(Rare { relay: None, alarm: None }),
         }
@@ -284,7 +288,10 @@ impl<V> Flight<V> {
     pub(crate) fn join(&self, ask: &Ask) -> Joined {
         let who = ask.who;
         if ask.is_watched || matches!(who, Who::Permit | Who::Workless) {
-            self.expect_audience();
+            self.expect(WORKLESS);
+        }
+        if who == Who::Told {
+            self.expect(TOLD);
         }
         match self.state.join(who, ask.max_followers) {
             Joining::Lead => Joined::Lead,
@@ -302,19 +309,24 @@ impl<V> Flight<V> {
         }
     }
 
-    /// Under the shard's lock, or by the leader: somebody is going to wait for the flight without being
-    /// able to lead it.
-    pub(crate) fn expect_audience(&self) {
+    /// Under the shard's lock, or by the leader: somebody of this kind is going to follow the flight.
+    fn expect(&self, audience: u32) {
         // Relaxed: the lock that is held orders it before the flight's end; for the end by `leave`, a
         // change of `state` that follows does.
-        self.has_audience.store(1, Ordering::Relaxed);
+        self.audience.fetch_or(audience, Ordering::Relaxed);
     }
 
     /// Whether somebody may wait for the flight who is not counted: the handle of a task that follows,
     /// or did.
     pub(crate) fn has_audience(&self) -> bool {
         // Relaxed: as above.
-        self.has_audience.load(Ordering::Relaxed) == 1
+        self.audience.load(Ordering::Relaxed) & WORKLESS != 0
+    }
+
+    /// Whether somebody may have to be told of an abandonment.
+    fn has_told(&self) -> bool {
+        // Relaxed: as above.
+        self.audience.load(Ordering::Relaxed) & TOLD != 0
     }
 
     fn wake_audience(&self) {
@@ -364,13 +376,13 @@ impl<V> Flight<V> {
 
     /// Step 3, after unlocking.
     pub(crate) fn wake_successors(&self, left: Snapshot) {
-        if left.bound() > 0 {
+        // The event cannot tell apart who is to be told from who is to take over. Handles are neither.
+        if self.has_told() {
             self.wake(usize::MAX);
-            self.wake_audience();
         } else if left.able() > 0 {
             self.wake(left.skips() as usize + 1);
         }
-        if left.is_dead() {
+        if left.is_dead() || self.has_told() {
             self.wake_audience();
         }
     }
