@@ -1,18 +1,18 @@
-//! What the requests of one run cost: executions, wall time, and what most of them waited.
+//! What the requests of one run cost: queries, wall time, and what most of them waited.
 
 use std::{
     fmt,
     time::{Duration, Instant},
 };
 
-use crate::{progress::Progress, reports::Reports};
+use crate::{database::Database, progress::Progress};
 
 /// A run under way.
 pub struct Run<'a> {
     name: &'static str,
     requests: usize,
-    reports: &'a Reports,
-    executions_before: usize,
+    database: &'a Database,
+    queries_before: usize,
     start: Instant,
     latencies: Vec<Duration>,
     progress: Progress,
@@ -20,12 +20,12 @@ pub struct Run<'a> {
 
 impl<'a> Run<'a> {
     /// Starts the clock.
-    pub fn start(name: &'static str, requests: usize, reports: &'a Reports) -> Self {
+    pub fn start(name: &'static str, requests: usize, database: &'a Database) -> Self {
         Self {
             name,
             requests,
-            reports,
-            executions_before: reports.executions(),
+            database,
+            queries_before: database.queries(),
             latencies: Vec::with_capacity(requests),
             progress: Progress::start(),
             start: Instant::now(),
@@ -36,10 +36,9 @@ impl<'a> Run<'a> {
     pub fn answered(&mut self, latency: Duration) {
         self.latencies.push(latency);
         let (name, requests, answered) = (self.name, self.requests, self.latencies.len());
-        let executions = self.executions();
-        self.progress.show(format_args!(
-            "{name}: {answered} of {requests} answered, {executions} executions"
-        ));
+        let queries = self.queries();
+        self.progress
+            .show(format_args!("{name}: {answered} of {requests} answered, {queries} queries"));
     }
 
     /// Stops the clock.
@@ -49,15 +48,15 @@ impl<'a> Run<'a> {
         Row {
             name: self.name,
             requests: self.latencies.len(),
-            executions: self.executions(),
+            queries: self.queries(),
             wall,
             p50: percentile(&self.latencies, 50),
             p99: percentile(&self.latencies, 99),
         }
     }
 
-    fn executions(&self) -> usize {
-        self.reports.executions() - self.executions_before
+    fn queries(&self) -> usize {
+        self.database.queries() - self.queries_before
     }
 }
 
@@ -71,7 +70,7 @@ fn percentile(sorted: &[Duration], percent: usize) -> Duration {
 pub struct Row {
     name: &'static str,
     requests: usize,
-    executions: usize,
+    queries: usize,
     wall: Duration,
     p50: Duration,
     p99: Duration,
@@ -79,12 +78,12 @@ pub struct Row {
 
 /// The names of the columns.
 pub const HEADER: &str =
-    "                          requests  executions      wall       p50       p99";
+    "                          requests     queries      wall       p50       p99";
 
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, requests, executions, wall, p50, p99 } = self;
-        write!(f, "{name:<24}{requests:>10}{executions:>12}{wall:>10.1?}{p50:>10.1?}{p99:>10.1?}")
+        let Self { name, requests, queries, wall, p50, p99 } = self;
+        write!(f, "{name:<24}{requests:>10}{queries:>12}{wall:>10.1?}{p50:>10.1?}{p99:>10.1?}")
     }
 }
 

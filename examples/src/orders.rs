@@ -1,17 +1,23 @@
 //! The database of orders: made once, whole or not at all, with the same rows everywhere.
 
-use std::path::Path;
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context;
 use rusqlite::Connection;
 use tempfile::NamedTempFile;
+
+use crate::progress::Progress;
 
 /// Where orders come from.
 pub const REGIONS: [&str; 4] = ["eu-west", "eu-north", "us-east", "ap-south"];
 /// Businesses have the numbers `0..BUSINESSES`.
 pub const BUSINESSES: u32 = 10;
 
-const CUSTOMERS: u32 = 20_000;
+/// And customers `0..CUSTOMERS`.
+pub const CUSTOMERS: u32 = 20_000;
 
 const SCHEMA: &str = "
     CREATE TABLE orders (
@@ -23,7 +29,29 @@ const SCHEMA: &str = "
     )";
 const INSERT: &str = "
     INSERT INTO orders VALUES (?1, ?2, ?3, date('2025-01-01', ?4 || ' days'), ?5)";
-const INDEX: &str = "CREATE INDEX orders_by_business ON orders (business, region)";
+const INDEXES: &str = "
+    CREATE INDEX orders_by_business ON orders (business, region);
+    CREATE INDEX orders_by_customer ON orders (customer)";
+
+/// Where the database of `rows` orders is. It is made first if it is not there.
+pub fn find(rows: u64) -> anyhow::Result<PathBuf> {
+    // Beside the program, so in cargo's target directory: `cargo clean` removes it.
+    let path = env::current_exe()?.with_file_name(format!("orders-by-customer-{rows}.sqlite"));
+    if path.exists() {
+        println!("The database is {}", path.display());
+    } else {
+        println!("Making {}, this once", path.display());
+        let mut progress = Progress::start();
+        create(&path, rows, |row| progress.show(format_args!("{row} of {rows} orders")))
+            .with_context(|| format!("cannot make {}", path.display()))?;
+    }
+    Ok(path)
+}
+
+/// What to do about a database that is there and cannot be used.
+pub fn unusable(path: &Path) -> impl Fn() -> String {
+    move || format!("cannot use {}; delete it to have it made anew", path.display())
+}
 
 /// Makes a database of `rows` orders at `path`, and tells `progress` how many there are so far.
 pub fn create(path: &Path, rows: u64, progress: impl FnMut(u64)) -> anyhow::Result<()> {
@@ -59,7 +87,7 @@ fn fill(path: &Path, rows: u64, mut progress: impl FnMut(u64)) -> rusqlite::Resu
     }
     drop(insert);
 
-    transaction.execute_batch(INDEX)?;
+    transaction.execute_batch(INDEXES)?;
     transaction.commit()
 }
 

@@ -1,16 +1,10 @@
 //! The service: a year's sales of one business in one region, summed up by SQLite for each request.
 
-use std::{
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
-};
+use std::sync::Arc;
 
-use async_channel::{Receiver, Sender};
-use rusqlite::{Connection, OpenFlags};
-use tokio::task::spawn_blocking;
+use rusqlite::Connection;
+
+use crate::database::Database;
 
 /// What a report is about: the key of a [`shardflight::Group`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -40,55 +34,23 @@ const TOTALS: &str = "
 /// The service. Clones are handles of the same one.
 #[derive(Clone)]
 pub struct Reports {
-    // The connections that are not in use. Who takes one out puts it back.
-    idle: (Sender<Connection>, Receiver<Connection>),
-    executions: Arc<AtomicUsize>,
+    database: Database,
 }
 
 impl Reports {
-    /// Opens the database at `path` with so many connections; requests queue for them.
-    pub fn open(path: &Path, connections: usize) -> rusqlite::Result<Self> {
-        let idle = async_channel::bounded(connections);
-        // Each connection is used by one thread at a time, so SQLite needs no mutex of its own.
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        for _ in 0..connections {
-            give_back(&idle.0, Connection::open_with_flags(path, flags)?);
-        }
-        let executions = Arc::default();
-        Ok(Self { idle, executions })
+    pub fn new(database: Database) -> Self {
+        Self { database }
     }
 
     /// The report, for tasks.
     pub async fn report(&self, key: Key) -> Answer {
-        let connection = self.idle.1.recv().await.expect("this service keeps a sender");
-        let service = self.clone();
-        // A query that has begun runs to its end and gives its connection back, even if the caller
-        // has gone by then.
-        let query = spawn_blocking(move || service.query(connection, key));
-        query.await.expect("a query does not panic")
+        Ok(self.database.query(move |connection| totals(connection, key)).await?.into())
     }
 
     /// The report, for threads.
     pub fn report_blocking(&self, key: Key) -> Answer {
-        let connection = self.idle.1.recv_blocking().expect("this service keeps a sender");
-        self.query(connection, key)
+        Ok(self.database.query_blocking(|connection| totals(connection, key))?.into())
     }
-
-    /// How many queries were begun so far.
-    pub fn executions(&self) -> usize {
-        self.executions.load(Relaxed)
-    }
-
-    fn query(&self, connection: Connection, key: Key) -> Answer {
-        self.executions.fetch_add(1, Relaxed);
-        let totals = totals(&connection, key);
-        give_back(&self.idle.0, connection);
-        Ok(totals?.into())
-    }
-}
-
-fn give_back(idle: &Sender<Connection>, connection: Connection) {
-    idle.try_send(connection).expect("there is room for every connection");
 }
 
 fn totals(connection: &Connection, key: Key) -> rusqlite::Result<Vec<Month>> {
@@ -108,7 +70,6 @@ fn totals(connection: &Connection, key: Key) -> rusqlite::Result<Vec<Month>> {
 mod tests {
     use std::{
         collections::HashMap,
-        iter,
         task::{Context, Waker},
         thread,
     };
@@ -126,7 +87,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("orders.sqlite");
         orders::create(&path, ROWS, |_| ()).unwrap();
-        let reports = Reports::open(&path, 4).unwrap();
+        let reports = Reports::new(Database::open(&path, 4).unwrap());
         (directory, reports)
     }
 
@@ -153,11 +114,11 @@ mod tests {
     async fn a_thousand_tasks_with_a_group_execute_four_queries() {
         let (_directory, reports) = small_service();
         let direct = direct(&reports);
-        let before = reports.executions();
+        let before = reports.database.queries();
         let group: Group<Key, Answer> = Group::new();
 
         // While all connections are taken no query can begin, so whoever asks joins what waits.
-        let taken: Vec<_> = iter::from_fn(|| reports.idle.1.try_recv().ok()).collect();
+        let taken = reports.database.take_all();
         let mut calls = Vec::new();
         for &key in direct.keys().cycle().take(1_000) {
             let (reports, group) = (reports.clone(), group.clone());
@@ -168,15 +129,13 @@ mod tests {
             calls.push((key, tokio::spawn(call)));
         }
         assert_eq!(group.len(), 4);
-        assert_eq!(reports.executions(), before);
+        assert_eq!(reports.database.queries(), before);
 
-        for connection in taken {
-            give_back(&reports.idle.0, connection);
-        }
+        reports.database.give_back_all(taken);
         for (key, call) in calls {
             assert_eq!(&call.await.unwrap(), direct[&key].as_ref().unwrap());
         }
-        assert_eq!(reports.executions() - before, 4);
+        assert_eq!(reports.database.queries() - before, 4);
         assert!(group.is_empty());
     }
 
@@ -184,7 +143,7 @@ mod tests {
     fn threads_with_a_group_execute_one_query_for_each_leader() {
         let (_directory, reports) = small_service();
         let direct = direct(&reports);
-        let before = reports.executions();
+        let before = reports.database.queries();
         let group: Group<Key, Answer> = Group::new();
 
         let roles: Vec<Role> = thread::scope(|scope| {
@@ -202,6 +161,6 @@ mod tests {
         });
 
         let joined = roles.iter().filter(|&&role| role == Role::Joined).count();
-        assert_eq!(reports.executions() - before, 64 - joined);
+        assert_eq!(reports.database.queries() - before, 64 - joined);
     }
 }

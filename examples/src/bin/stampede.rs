@@ -3,7 +3,6 @@
 //! `cargo run --release -p examples --bin stampede`
 
 use std::{
-    env,
     sync::{RwLock, mpsc},
     thread,
     time::Instant,
@@ -12,9 +11,9 @@ use std::{
 use anyhow::Context;
 use clap::Parser;
 use examples::{
+    database::Database,
     measure::{HEADER, Row, Run},
     orders::{self, REGIONS},
-    progress::Progress,
     reports::{Answer, Key, Reports},
 };
 use shardflight::Group;
@@ -39,6 +38,7 @@ struct Args {
 /// What every request has at hand.
 #[derive(Clone)]
 struct App {
+    database: Database,
     reports: Reports,
     group: Group<Key, Answer>,
 }
@@ -63,7 +63,8 @@ fn shared_blocking(app: &App, key: Key) -> Answer {
 
 fn main() -> anyhow::Result<()> {
     let Args { rows, requests } = Args::parse();
-    let app = App { reports: open(rows)?, group: Group::new() };
+    let (database, reports) = open(rows)?;
+    let app = App { database, reports, group: Group::new() };
 
     let runtime = Runtime::new()?;
     let table = [
@@ -81,27 +82,18 @@ fn main() -> anyhow::Result<()> {
 }
 
 /// Opens the service on its database, which is made first if it is not there.
-fn open(rows: u64) -> anyhow::Result<Reports> {
-    // Beside the program, so in cargo's target directory: `cargo clean` removes it.
-    let path = env::current_exe()?.with_file_name(format!("orders-{rows}.sqlite"));
-    if path.exists() {
-        println!("The database is {}", path.display());
-    } else {
-        println!("Making {}, this once", path.display());
-        let mut progress = Progress::start();
-        orders::create(&path, rows, |row| progress.show(format_args!("{row} of {rows} orders")))
-            .with_context(|| format!("cannot make {}", path.display()))?;
-    }
-
-    let unusable = || format!("cannot use {}; delete it to have it made anew", path.display());
-    let reports = Reports::open(&path, CONNECTIONS).with_context(unusable)?;
+fn open(rows: u64) -> anyhow::Result<(Database, Reports)> {
+    let path = orders::find(rows)?;
+    let unusable = orders::unusable(&path);
+    let database = Database::open(&path, CONNECTIONS).with_context(&unusable)?;
+    let reports = Reports::new(database.clone());
     let start = Instant::now();
     for key in keys().take(REGIONS.len()) {
-        reports.report_blocking(key).with_context(unusable)?;
+        reports.report_blocking(key).with_context(&unusable)?;
     }
     let each = start.elapsed() / REGIONS.len() as u32;
     println!("One report takes {each:.1?}; there are {CONNECTIONS} connections\n");
-    Ok(reports)
+    Ok((database, reports))
 }
 
 /// What is asked for: one business, its regions in turn, over and over.
@@ -119,7 +111,7 @@ async fn ask_by_tasks<F>(
 where
     F: Future<Output = Answer> + Send + 'static,
 {
-    let mut run = Run::start(name, requests, &app.reports);
+    let mut run = Run::start(name, requests, &app.database);
     let mut tasks = JoinSet::new();
     for key in keys().take(requests) {
         let (asked, answer) = (Instant::now(), ask(app.clone(), key));
@@ -155,7 +147,7 @@ fn ask_by_threads(
             thread.context("cannot start a thread for each request")?;
         }
         drop(sender);
-        let mut run = Run::start(name, requests, &app.reports);
+        let mut run = Run::start(name, requests, &app.database);
         drop(closed);
         for latency in latencies {
             run.answered(latency?);
