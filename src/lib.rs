@@ -23,7 +23,8 @@
 //! ```
 //!
 //! Async callers use [`Group::run`], threads [`Group::run_blocking`], and they may meet on one key.
-//! [`Group::call`] has options and returns a full answer. No runtime is needed.
+//! [`Group::call`] has options and returns a full answer. No runtime is needed. The [`guide`] helps to
+//! choose among the other calls, and says what happens when things go wrong.
 //!
 //! A call that nobody joins takes no lock: it costs one compare-exchange to begin and one to end,
 //! and allocates nothing but its key. Calls that meet are spread over independently locked shards,
@@ -59,8 +60,9 @@
 //!
 //! # Features
 //!
-//! - `tokio`: `Group::spawn` and `Call::spawn`, and relayed work keeps the context of its runtime.
-//!   Everything else works with any runtime or none; [`Call::task`] is for the executors of others.
+//! - `tokio`: `Group::spawn` and `Call::spawn`, for calls that run as tasks of their own; and work that is
+//!   [relayed](Call::relay) keeps the tokio runtime that it was begun in. All else works without it, with
+//!   tokio too; [`Call::task`] is for the executors of others.
 //! - `metrics`: `MetricsObserver`, which reports a group's flights to the [metrics](https://docs.rs/metrics)
 //!   crate's recorder.
 //! - `tracing`: `TracingObserver`, which gives each led flight a span of the
@@ -76,6 +78,7 @@ mod entry;
 mod error;
 mod flight;
 mod group;
+pub mod guide;
 mod in_flight;
 mod many;
 #[cfg(feature = "metrics")]
