@@ -10,12 +10,13 @@ use std::{
     collections::BTreeMap,
     future::pending,
     hash::{BuildHasher, Hash, Hasher},
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     task::Poll,
 };
 
 use common::{Polled, limited, panic_text};
 use futures_lite::future::{block_on, yield_now};
-use shardflight::{CallError, Group, Role};
+use shardflight::{CallError, Entry, Group, Role};
 
 /// The places where a group calls its user's code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,7 +41,16 @@ fn trap(place: Place, action: impl FnOnce() + 'static) {
 }
 
 fn explode_at(place: Place) {
-    trap(place, move || panic!("in {place:?}"));
+    // As `panic!`, without the report on standard error: there are many.
+    trap(place, move || resume_unwind(Box::new(format!("in {place:?}"))));
+}
+
+/// At the visit after so many.
+fn explode_later_at(place: Place, visits: usize) {
+    match visits {
+        0 => explode_at(place),
+        _ => trap(place, move || explode_later_at(place, visits - 1)),
+    }
 }
 
 fn visit(place: Place) {
@@ -431,6 +441,99 @@ impl BuildHasher for Colliding {
     fn build_hasher(&self) -> Zero {
         Zero
     }
+}
+
+/// A call to be made in a group in which the key 1 is in flight, or not.
+type Scenario = fn(&Watched);
+
+/// Each kind of call, to its end or half way.
+const SCENARIOS: [(&str, Scenario); 10] = [
+    ("run", |group| drop(Polled::new(group.run(&Key(1), soon(5))).poll())),
+    ("relay", |group| drop(Polled::new(group.call(&Key(1)).relay(soon(5))).poll())),
+    ("relay that lands", |group| {
+        let key = Key(2);
+        let mut relay = Polled::pending(group.call(&key).relay(soon(5)));
+        let mut follower = Polled::pending(group.run(&key, soon(6)));
+        assert!(relay.poll().is_ready() && follower.poll().is_ready());
+    }),
+    ("fresh", |group| {
+        let key = Key(1);
+        let mut calls = [(); 2].map(|()| Polled::new(group.call(&key).fresh().run(soon(5))));
+        calls.each_mut().map(|call| drop(call.poll()));
+        group.forget(&key);
+        calls.each_mut().map(|call| drop(call.poll()));
+    }),
+    ("max_age", |group| {
+        let key = Key(1);
+        let call = group.call(&key).max_age(std::time::Duration::ZERO);
+        assert!(call.run_blocking(|| Value(5)).is_ok());
+    }),
+    ("lead and join", |group| {
+        if let Entry::Lead(lead) = group.lead_or_join(&Key(1)) {
+            let handle = group.join(&Key(1)).expect("in flight");
+            assert_eq!(lead.land(Value(5)), 1);
+            assert!(handle.clone().wait().is_ok());
+        }
+        drop(group.lead_or_join(&Key(1)));
+    }),
+    ("task", |group| {
+        let key = Key(1);
+        let (task, handle) = group.call(&key).task(soon(5)).expect("no limit");
+        let mut task = Polled::new(task);
+        while task.poll().is_pending() && task.is_woken() {}
+        drop(Polled::new(handle).poll());
+    }),
+    ("batch", |group| {
+        let keys = [1, 2, 3].map(Key);
+        let load = |keys: Vec<Key>| async {
+            yield_now().await;
+            keys.into_iter().map(|key| (key, Value(5))).collect::<Vec<_>>()
+        };
+        let mut batch = Polled::pending(group.run_many(keys, load));
+        let key = Key(2);
+        let mut follower = Polled::pending(group.run(&key, soon(6)));
+        drop((batch.poll(), follower.poll()));
+    }),
+    ("batch that leaves keys out", |group| {
+        let load = |_| std::future::ready([(Key(4), Value(5)), (Key(2), Value(5))]);
+        drop(Polled::new(group.run_many([1, 2, 3, 2].map(Key), load)).poll());
+    }),
+    ("batch that is dropped", |group| {
+        let load = |_: Vec<Key>| pending::<Vec<(Key, Value)>>();
+        drop(Polled::pending(group.run_many([1, 2, 3].map(Key), load)));
+    }),
+];
+
+/// Scenario 39, G8: wherever a key or a value panics in any kind of call: no key is stuck, and no place
+/// among the followers is lost.
+#[test]
+fn g08_panic_anywhere_in_any_call_leaves_no_stuck_key() {
+    use Place::{CloneKey, CloneValue, DropKey, DropValue, EqKey, HashKey};
+
+    limited(|| {
+        let mut exploded = 0;
+        for (name, scenario) in SCENARIOS {
+            for place in [HashKey, EqKey, CloneKey, DropKey, CloneValue, DropValue] {
+                for (visits, is_in_flight) in (0..40).flat_map(|n| [(n, false), (n, true)]) {
+                    let group = Watched::new();
+                    let key = Key(1);
+                    let leader = is_in_flight.then(|| Polled::pending(group.run(&key, pending())));
+                    explode_later_at(place, visits);
+                    let call = AssertUnwindSafe(|| scenario(&group));
+                    let result = catch_unwind(call);
+                    TRAPS.take();
+                    exploded += usize::from(result.is_err());
+                    // `forget` and `max_age` take it away.
+                    drop(leader);
+                    assert!(group.is_empty(), "{name}, {place:?} {visits}, {is_in_flight}");
+                    for key in [1, 2, 3].map(Key) {
+                        assert_free(&group, &key);
+                    }
+                }
+            }
+        }
+        assert!(exploded > 200, "only {exploded} panics");
+    });
 }
 
 /// Scenario 22, G10: keys that hash alike are still keys of their own: none waits for another's
