@@ -447,7 +447,7 @@ impl BuildHasher for Colliding {
 type Scenario = fn(&Watched);
 
 /// Each kind of call, to its end or half way.
-const SCENARIOS: [(&str, Scenario); 10] = [
+const SCENARIOS: [(&str, Scenario); 10 + cfg!(feature = "tokio") as usize] = [
     ("run", |group| drop(Polled::new(group.run(&Key(1), soon(5))).poll())),
     ("relay", |group| drop(Polled::new(group.call(&Key(1)).relay(soon(5))).poll())),
     ("relay that lands", |group| {
@@ -501,6 +501,15 @@ const SCENARIOS: [(&str, Scenario); 10] = [
     ("batch that is dropped", |group| {
         let load = |_: Vec<Key>| pending::<Vec<(Key, Value)>>();
         drop(Polled::pending(group.run_many([1, 2, 3].map(Key), load)));
+    }),
+    #[cfg(feature = "tokio")]
+    ("spawn", |group| {
+        // Not polled: the runtime drops it.
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let context = runtime.enter();
+        let handle = group.spawn(Key(1), async { Value(5) });
+        drop(context);
+        drop((handle, runtime));
     }),
 ];
 
