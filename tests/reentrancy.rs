@@ -8,7 +8,7 @@ use std::{cell::RefCell, future::pending, task::Poll, thread};
 
 use common::{Doorbell, Polled, RingingKey, limited, panic_text};
 use futures_lite::future::{block_on, yield_now};
-use shardflight::{CallError, Group, OnCancel, Role};
+use shardflight::{CallError, Entry, Group, OnCancel, Role};
 
 /// Scenario 27, G13: a direct recursion, async in async.
 #[test]
@@ -237,6 +237,82 @@ fn g13_recursion_of_one_that_took_over_is_reported() {
         }));
         drop(leader);
         assert_eq!(follower.woken_value(), 4);
+        assert!(group.is_empty());
+    });
+}
+
+/// Scenario 27, G13: relayed work is the flight's in whatever hands it is: its recursion is reported when
+/// another's task or thread polls it, and what it asks of other keys is legal.
+#[test]
+fn g13_recursion_of_relayed_work_is_reported_in_every_hand() {
+    limited(|| {
+        let group: Group<RingingKey, u32> = Group::new();
+        let bell = Doorbell::new();
+        let (key, silent) = (bell.key(1), RingingKey::silent(1));
+        let (tell, told) = std::sync::mpsc::channel();
+        let work = {
+            let group = group.clone();
+            async move {
+                let (own, other) = (RingingKey::silent(1), RingingKey::silent(2));
+                for hand in 0..3 {
+                    let mut answers = vec![
+                        group.call(&own).relay(async { 0 }).await,
+                        group.call(&own).fresh().run(async { 0 }).await,
+                        group.call(&own).run_blocking(|| 0),
+                    ];
+                    let through_another = group.call(&other).relay({
+                        let (group, own) = (group.clone(), own.clone());
+                        async move { u32::from(group.call(&own).run_blocking(|| 0).is_err()) }
+                    });
+                    assert_eq!(through_another.await.expect("another key").value, 1);
+                    answers.retain(|answer| *answer != Err(CallError::Reentrant));
+                    tell.send((hand, answers)).expect("the test listens");
+                    if hand < 2 {
+                        yield_now().await;
+                    }
+                }
+                7
+            }
+        };
+        let leader = Polled::pending(group.call(&silent).relay(work));
+        let mut follower = Polled::pending(group.run(&silent, pending()));
+        drop(leader);
+        assert!(follower.poll().is_pending());
+        thread::scope(|scope| {
+            let takes_over = scope.spawn(|| group.run_blocking(&key, || 0));
+            bell.wait_for(1, &group, 1);
+            drop(follower);
+            assert_eq!(takes_over.join().expect("no panic"), 7);
+        });
+        let hands: Vec<_> = told.try_iter().collect();
+        assert_eq!(hands, [(0, vec![]), (1, vec![]), (2, vec![])]);
+        assert!(group.is_empty());
+    });
+}
+
+/// G13: calls that do not wait are no recursion: to join, to ask for the lead, to register a task.
+#[test]
+fn g13_calls_that_do_not_wait_are_legal_inside_the_work() {
+    limited(|| {
+        let group: Group<u64, u32> = Group::new();
+        let mut waits = Vec::new();
+        let (mut task, mut watched) = (None, None);
+        let value = group.run_blocking(&1, || {
+            waits.push(group.join(&1).expect("in flight"));
+            match group.lead_or_join(&1) {
+                Entry::Join(handle) => waits.push(handle),
+                Entry::Lead(lead) => panic!("{lead:?} beside the one that runs"),
+            }
+            let (follows, handle) = group.call(&1).task(async { 0 }).expect("no limit");
+            task = Some(follows);
+            watched = Some(handle);
+            4
+        });
+        assert_eq!(value, 4);
+        block_on(task.expect("made"));
+        waits.extend(watched);
+        assert_eq!(waits.len(), 3);
+        assert!(waits.into_iter().all(|handle| handle.wait() == Ok(4)));
         assert!(group.is_empty());
     });
 }
