@@ -545,7 +545,7 @@ fn g01_relays_under_stress_run_one_work_at_a_time() {
                         tokio::task::yield_now().await;
                     }
                 }
-                drop(group.call(&1).relay(executions.yielding(0)).await.expect("a value"));
+                assert!(group.call(&1).relay(executions.yielding(0)).await.is_ok());
             }));
         }
         for _ in 0..2 {

@@ -459,9 +459,9 @@ const SCENARIOS: [(&str, Scenario); 10 + cfg!(feature = "tokio") as usize] = [
     ("fresh", |group| {
         let key = Key(1);
         let mut calls = [(); 2].map(|()| Polled::new(group.call(&key).fresh().run(soon(5))));
-        calls.each_mut().map(|call| drop(call.poll()));
+        calls.iter_mut().for_each(|call| drop(call.poll()));
         group.forget(&key);
-        calls.each_mut().map(|call| drop(call.poll()));
+        calls.iter_mut().for_each(|call| drop(call.poll()));
     }),
     ("max_age", |group| {
         let key = Key(1);
