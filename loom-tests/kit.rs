@@ -17,9 +17,11 @@ use loom::{
         atomic::{AtomicUsize, Ordering},
     },
 };
+use shardflight::Entry;
 
 pub(crate) type Hasher = BuildHasherDefault<DefaultHasher>;
 pub(crate) type Group<K = u64> = shardflight::Group<K, u64, Hasher>;
+pub(crate) type Lead = shardflight::Lead<u64, u64, Hasher>;
 
 /// The one key of the models, unless they say otherwise.
 pub(crate) const KEY: u64 = 1;
@@ -60,6 +62,14 @@ pub(crate) fn group_after(skip: u64) -> Group {
 
 pub(crate) fn group() -> Group {
     group_after(0)
+}
+
+/// The lead of the key, which nobody has. It may go to another thread.
+pub(crate) fn lead(group: &Group) -> Lead {
+    match group.lead_or_join(&KEY) {
+        Entry::Lead(lead) => lead,
+        Entry::Join(_) => unreachable!("the key is free"),
+    }
 }
 
 /// Polls once, as a task would that is never polled again.
@@ -128,10 +138,10 @@ impl Executions {
         Self(Arc::new(Count { running: AtomicUsize::new(0), executed: UnsafeCell::new(0) }))
     }
 
-    /// One execution, whose value is its number.
+    /// Begins an execution that ends when it is dropped.
     #[allow(unsafe_code, reason = "loom's cell is what detects an overlap")]
-    pub(crate) fn execute(&self) -> u64 {
-        // Relaxed: two places for loom to interrupt at that order nothing, so that only the crate
+    pub(crate) fn begin(&self) -> Execution {
+        // Relaxed: a place for loom to interrupt at that orders nothing, so that only the crate
         // itself can make one execution visible to the next.
         assert_eq!(self.0.running.fetch_add(1, Ordering::Relaxed), 0, "G1: executions overlap");
         let number = self.0.executed.with_mut(|executed| {
@@ -141,8 +151,12 @@ impl Executions {
                 *executed
             }
         });
-        self.0.running.fetch_sub(1, Ordering::Relaxed);
-        number
+        Execution { of: self.clone(), number }
+    }
+
+    /// One execution, whose value is its number.
+    pub(crate) fn execute(&self) -> u64 {
+        self.begin().number
     }
 
     /// As [`Crossing::cross`], to meet an execution.
@@ -157,20 +171,39 @@ impl Executions {
     }
 
     /// Work that never ends; once begun, it is an execution until it has been dropped.
-    pub(crate) fn stuck(&self) -> impl Future<Output = u64> + use<> {
+    pub(crate) fn stuck(&self) -> impl Future<Output = u64> + Send + use<> {
         let executions = self.clone();
         async move {
             // From the first poll on: work that never ran is no execution.
-            let _execution = OnDrop(executions);
+            let _execution = executions.begin();
             std::future::pending().await
+        }
+    }
+
+    /// Work that is interrupted so many times, one execution from its first poll to its end.
+    pub(crate) fn interrupted(&self, times: usize) -> impl Future<Output = u64> + Send + use<> {
+        let executions = self.clone();
+        async move {
+            let execution = executions.begin();
+            for _ in 1..times {
+                ready_at_the_second_poll(0).await;
+            }
+            ready_at_the_second_poll(execution.number).await
         }
     }
 }
 
-struct OnDrop(Executions);
+/// One that is under way.
+pub(crate) struct Execution {
+    of: Executions,
+    pub(crate) number: u64,
+}
 
-impl Drop for OnDrop {
+impl Drop for Execution {
     fn drop(&mut self) {
-        self.0.execute();
+        // An access that the next execution has to see.
+        self.of.0.executed.with_mut(|_| ());
+        // Relaxed: as in `begin`.
+        self.of.0.running.fetch_sub(1, Ordering::Relaxed);
     }
 }

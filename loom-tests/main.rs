@@ -6,10 +6,15 @@
 
 mod kit;
 
+mod abort;
 mod cancellation;
 mod cells;
 mod election;
 mod forget;
+mod fresh;
+mod handles;
 mod landing;
+mod limits;
 mod panics;
+mod relay;
 mod takeover;
