@@ -305,3 +305,19 @@ fn g6_a_task_is_dropped_while_its_handle_waits() {
         assert!(group.is_empty(), "G4");
     });
 }
+
+/// G6: a task that follows is dropped while the flight lands: its handle, which nobody else is counted
+/// for, gets the value all the same.
+#[test]
+fn g6_a_task_that_follows_is_dropped_while_the_flight_lands() {
+    check(6, || {
+        let group = group();
+        let lead = lead(&group);
+        let (task, handle) = group.call(&KEY).task(async { 2 }).unwrap();
+        let task = thread::spawn(move || drop(task));
+        assert!(lead.land(1) <= 1);
+        assert_eq!(handle.wait(), Ok(1));
+        task.join().unwrap();
+        assert!(group.is_empty(), "G4");
+    });
+}
