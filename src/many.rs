@@ -69,37 +69,33 @@ where
         Fut: Future<Output = R>,
         R: IntoIterator<Item = (K, V)>,
     {
+        // The caller's iterator is run to its end before anything is led.
         let mut found: HashMap<K, Option<V>> = HashMap::new();
+        let mut listed = Vec::new();
+        for key in keys {
+            if found.insert(key.clone(), None).is_none() {
+                listed.push(key);
+            }
+        }
         let mut waits = All(FuturesUnordered::new());
         let mut leads = Leads::default();
-        for key in keys {
-            if found.contains_key(&key) {
-                continue;
-            }
+        for key in listed {
             let (table, hash) = self.core().locate(&key);
             let seat = match table.open(hash, &key, &Ask::DEFAULT, false) {
                 Entered::Lead(id) => {
-                    // Before the key is copied, which may panic.
-                    let permit = Permit::new(table, hash, id, None);
-                    leads.0.insert(key.clone(), permit);
-                    None
+                    leads.insert(key, Permit::new(table, hash, id, None));
+                    continue;
                 }
-                Entered::TakeOver(flight) => {
-                    Some(Seat::Lead(Permit::taken_over(table, hash, flight)))
-                }
+                Entered::TakeOver(flight) => Seat::Lead(Permit::taken_over(table, hash, flight)),
                 Entered::Follow(flight, ticket) => {
-                    Some(Seat::Follow(Follower::new(table, hash, flight, ticket)))
+                    Seat::Follow(Follower::new(table, hash, flight, ticket))
                 }
                 Entered::Reentrant => unwind(&CallError::Reentrant),
                 Entered::Pending(_) | Entered::Full | Entered::Gone(_) => {
                     unreachable!("nothing of this was asked for")
                 }
             };
-            if let Some(seat) = seat {
-                let key = key.clone();
-                waits.push(async move { (key, settle(seat).await) });
-            }
-            found.insert(key, None);
+            waits.push(async move { (key, settle(seat).await) });
         }
         let table = self.core().table();
         let mut loads = Loads { table, load, running: All(FuturesUnordered::new()) };
@@ -110,10 +106,10 @@ where
                 while let Poll::Ready(Some((key, settled))) = waits.poll_next(cx) {
                     match settled {
                         Settled::Value(value) => drop(found.insert(key, Some(value))),
-                        Settled::Lead(permit) => drop(leads.0.insert(key, permit)),
+                        Settled::Lead(permit) => leads.insert(key, permit),
                     }
                 }
-                let begun = !leads.0.is_empty();
+                let begun = !leads.is_empty();
                 loads.begin(leads);
                 while let Poll::Ready(Some(values)) = loads.running.poll_next(cx) {
                     found.extend(values.into_iter().map(|(key, value)| (key, Some(value))));
@@ -235,18 +231,32 @@ impl<F: Future> Future for One<F> {
     }
 }
 
-struct Leads<'t, K: Eq + Hash, V>(HashMap<K, Permit<&'t Table<K, V>>>);
+/// The flights of one call of `load`.
+struct Leads<'t, K: Eq + Hash, V> {
+    // Apart from the keys, and before them: a map forgets the rest of itself when the `Drop` of a key
+    // panics, and no flight must be left behind (G8).
+    permits: Vec<Option<Permit<&'t Table<K, V>>>>,
+    places: HashMap<K, usize>,
+}
 
 impl<K: Eq + Hash, V> Default for Leads<'_, K, V> {
     fn default() -> Self {
-        Self(HashMap::new())
+        Self { permits: Vec::new(), places: HashMap::new() }
     }
 }
 
-impl<K: Eq + Hash, V> Drop for Leads<'_, K, V> {
-    fn drop(&mut self) {
-        // A map leaks what is left of it when the `Drop` of a key panics; this does not (G8).
-        self.0.drain().for_each(drop);
+impl<'t, K: Eq + Hash, V> Leads<'t, K, V> {
+    fn is_empty(&self) -> bool {
+        self.permits.is_empty()
+    }
+
+    fn insert(&mut self, key: K, permit: Permit<&'t Table<K, V>>) {
+        self.permits.push(Some(permit));
+        self.places.insert(key, self.permits.len() - 1);
+    }
+
+    fn take(&mut self, key: &K) -> Option<Permit<&'t Table<K, V>>> {
+        self.permits[*self.places.get(key)?].take()
     }
 }
 
@@ -262,11 +272,11 @@ where
     F: FnMut(Vec<K>) -> Fut,
 {
     fn begin(&mut self, leads: Leads<'t, K, V>) {
-        if leads.0.is_empty() {
+        if leads.is_empty() {
             return;
         }
-        let batch = Batch::new(leads.0.values().map(Permit::id));
-        let keys = leads.0.keys().cloned().collect();
+        let batch = Batch::new(leads.permits.iter().flatten().map(Permit::id));
+        let keys = leads.places.keys().cloned().collect();
         let (table, load) = (self.table, &mut self.load);
         let begin = || batch.within(|| catch_unwind(AssertUnwindSafe(|| load(keys))));
         match table.around(batch.flights(), begin) {
@@ -278,7 +288,7 @@ where
 
 /// Followers of every key learn what happened.
 fn panicked<K: Eq + Hash, V>(mut leads: Leads<'_, K, V>, payload: Payload) -> ! {
-    for (_, mut permit) in leads.0.drain() {
+    for mut permit in leads.permits.drain(..).flatten() {
         permit.panicked(&*payload);
     }
     resume_unwind(payload)
@@ -347,9 +357,9 @@ where
                 panicked(mem::take(this.leads), payload)
             }
         };
-        let mut landed = Vec::with_capacity(this.leads.0.len());
+        let mut landed = Vec::with_capacity(this.leads.permits.len());
         for (key, value) in loaded {
-            if let Some(mut permit) = this.leads.0.remove(&key) {
+            if let Some(mut permit) = this.leads.take(&key) {
                 landed.push((key, permit.land(value).0));
             }
         }
