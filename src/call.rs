@@ -117,7 +117,8 @@ impl<'a, K, V, S, Q: ?Sized> Call<'a, K, V, S, Q> {
     ///
     /// A flight begins when its first leader enters; a take-over does not make it younger. Groups date
     /// their flights from the first such call on, because reading the clock costs more than a whole
-    /// unshared call. A flight that began before that is taken to be as old as the group.
+    /// unshared call; in such a group a call that does not find room in its cell allocates for its date. A
+    /// flight that began before that is taken to be as old as the group.
     ///
     /// ```
     /// use futures_lite::future;
@@ -137,11 +138,13 @@ impl<'a, K, V, S, Q: ?Sized> Call<'a, K, V, S, Q> {
         self
     }
 
-    /// Aborts the work of a [spawned](Self::spawn) call when nobody wants its value any more: when the
+    /// Aborts the work of a spawned call (`spawn`, [`task`](Self::task)) when nobody wants its value any more: when the
     /// last clone of its handle and the last follower have been dropped.
     ///
-    /// Nobody ever joins a flight that is being aborted and shares its fate. A caller that comes in
-    /// between waits until the work has been dropped, and then runs its own (G1).
+    /// Nobody ever joins a flight that is being aborted and shares its fate. A caller with work that
+    /// comes in between waits until the old work has been dropped, and then runs its own (G1).
+    /// [`Group::join`](crate::Group::join) finds no flight; only
+    /// [`Group::lead_or_join`](crate::Group::lead_or_join) does not wait, and forgets the dying one.
     ///
     /// ```
     /// use shardflight::Group;
@@ -220,7 +223,8 @@ where
     ///
     /// [`Panicked`](CallError::Panicked) if it followed and the leader's work panicked,
     /// [`Cancelled`](CallError::Cancelled) if it followed, the leader was cancelled and it had asked
-    /// for [`OnCancel::Fail`], [`Reentrant`](CallError::Reentrant) if it was called from inside the
+    /// for [`OnCancel::Fail`], [`TooManyFollowers`](CallError::TooManyFollowers) if it had a limit
+    /// ([`max_followers`](Self::max_followers)), [`Reentrant`](CallError::Reentrant) if it was called from inside the
     /// key's own work. An error of the work is not among them: it is the value.
     ///
     /// # Panics
@@ -297,7 +301,7 @@ where
     ///
     /// # Errors
     ///
-    /// As [`run`](Self::run).
+    /// As [`run`](Self::run), and [`TimedOut`](CallError::TimedOut) with a [`timeout`](Self::timeout).
     ///
     /// # Panics
     ///

@@ -175,7 +175,7 @@ impl<K: Eq + Hash, V, S: BuildHasher> Group<K, V, S> {
     /// assert!(group.join("key").is_none());
     /// ```
     ///
-    /// A flight of which nothing can come any more is none, also if its work is still being dropped.
+    /// A flight that is being [aborted](crate::Call::abort_when_abandoned) is none.
     pub fn join<Q>(&self, key: &Q) -> Option<Handle<V>>
     where
         K: Borrow<Q>,

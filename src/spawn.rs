@@ -62,7 +62,7 @@ where
         Entered::TakeOver(flight) => Permit::taken_over(owned, hash, flight),
         Entered::Pending(flight) => Permit::new(owned, hash, flight.id(), Some(flight)),
         Entered::Follow(flight, ticket) if ticket.who() == Who::Able => {
-            let handle = Handle::of_follower(Arc::clone(&flight), alarm.clone());
+            let handle = Handle::of_follower(Arc::clone(&flight), ticket, alarm.clone());
             let follower = Follower::new(owned, hash, flight, ticket);
             let fly = Some(Fly::following(follower, Aboard, work, wait, identity));
             return Ok((Task { alarm, led: None, fly }, handle));

@@ -126,17 +126,26 @@ where
 }
 
 pin_project! {
-    /// Work that is polled in the context of the runtime that it was begun in, if there was one.
+    /// Work that is polled, and dropped, in the context of the runtime that it was begun in, if there was one.
     pub(crate) struct InRuntime<F> {
         runtime: Option<runtime::Handle>,
+        // None only when it has been dropped.
         #[pin]
-        future: F,
+        future: Option<F>,
+    }
+
+    impl<F> PinnedDrop for InRuntime<F> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            let _context = this.runtime.as_ref().map(|runtime| runtime.enter());
+            this.future.set(None);
+        }
     }
 }
 
 impl<F> InRuntime<F> {
     pub(crate) fn new(future: F) -> Self {
-        Self { runtime: runtime::Handle::try_current().ok(), future }
+        Self { runtime: runtime::Handle::try_current().ok(), future: Some(future) }
     }
 }
 
@@ -146,6 +155,6 @@ impl<F: Future> Future for InRuntime<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
         let _context = this.runtime.as_ref().map(|runtime| runtime.enter());
-        this.future.poll(cx)
+        this.future.as_pin_mut().expect("dropped last").poll(cx)
     }
 }

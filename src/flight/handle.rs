@@ -10,7 +10,7 @@ use std::{
 
 use event_listener::EventListener;
 
-use super::{Alarm, Ask, Flight, Joined, Ticket, reentry, state::Who};
+use super::{Alarm, Ask, Flight, Joined, Ticket, state::Who};
 use crate::{
     error::CallError,
     observer::Watched,
@@ -19,9 +19,11 @@ use crate::{
 
 /// Waits for the value of a flight, as a future or as a thread, without a work of its own.
 ///
-/// Made by [`Group::join`](crate::Group::join), [`Group::lead_or_join`](crate::Group::lead_or_join)
-/// and, with the feature `tokio`, `Group::spawn`. Clones wait for the same flight and count as one
-/// follower. It borrows nothing, so it may go to another task or thread.
+/// Made by [`Group::join`](crate::Group::join), [`Group::lead_or_join`](crate::Group::lead_or_join),
+/// [`Call::task`](crate::Call::task) and, with the feature `tokio`, `Group::spawn`. Clones wait for the
+/// same flight and count as one follower; the handle of a task that follows itself is not counted beside
+/// it. It borrows nothing, so it may go to another task or thread. Each is an allocation, and so is
+/// waiting for it as a future.
 ///
 /// A handle cannot take over. If the flight's leader is cancelled, it waits for whoever takes over;
 /// if nobody is left who could, it gets [`CallError::Cancelled`] at once.
@@ -44,8 +46,8 @@ use crate::{
 /// # Cancel safety
 ///
 /// Dropping a handle affects nobody, unless it is the last of a spawned call that is to be
-/// [aborted](crate::Call::abort_when_abandoned) then. Once there is an answer, every further poll
-/// gives it again.
+/// [aborted](crate::Call::abort_when_abandoned) then. Once the flight has landed, every further poll
+/// gives its answer again.
 ///
 /// # Errors
 ///
@@ -87,8 +89,12 @@ impl<V> Handle<V> {
     }
 
     /// For a task that follows, and is counted.
-    pub(crate) fn of_follower(flight: Arc<Flight<V>>, alarm: Option<Arc<Alarm>>) -> Self {
-        let ticket = Ticket::new(Who::Workless, Ticket::NEVER);
+    pub(crate) fn of_follower(
+        flight: Arc<Flight<V>>,
+        task: Ticket,
+        alarm: Option<Arc<Alarm>>,
+    ) -> Self {
+        let ticket = Ticket::new(Who::Workless, task.tell_after());
         Self::with_place(Place { flight, ticket, is_counted: false, alarm, watched: None })
     }
 
@@ -108,7 +114,7 @@ impl<V> Handle<V> {
             }
             return Some(answer);
         }
-        if reentry::is_within(flight.id()) {
+        if flight.would_wait_for_this_stack() {
             return Some(Err(CallError::Reentrant));
         }
         (flight.tells(*ticket) || flight.snapshot().is_dead()).then_some(Err(CallError::Cancelled))

@@ -186,6 +186,8 @@ pub struct FlightId(pub(crate) u64);
 /// A flight that others than its leader know of: followers, or those that wait for its end.
 pub(crate) struct Flight<V> {
     id: FlightId,
+    /// The one that it waits for as long as it is pending.
+    older: Option<FlightId>,
     state: State,
     /// How often the lead was given up. Changed by the leader alone, before its change of `state`.
     generation: AtomicU32,
@@ -256,14 +258,15 @@ impl<V> Flight<V> {
         Self::with_state(id, State::new(), began)
     }
 
-    /// A led flight that must not begin before [`start`](Self::start).
-    pub(crate) fn pending(id: FlightId, began: Stamp) -> Self {
-        Self::with_state(id, State::pending(), began)
+    /// A led flight that must not begin before [`start`](Self::start): not before `older` has ended.
+    pub(crate) fn pending(id: FlightId, older: FlightId, began: Stamp) -> Self {
+        Self { older: Some(older), ..Self::with_state(id, State::pending(), began) }
     }
 
     fn with_state(id: FlightId, state: State, began: Stamp) -> Self {
         Self {
             id,
+            older: None,
             state,
             generation: AtomicU32::new(0),
             outcome: OnceLock::new(),
@@ -385,6 +388,14 @@ impl<V> Flight<V> {
         if left.is_dead() || self.has_told() {
             self.wake_audience();
         }
+    }
+
+    /// Whether the work that runs on this stack has to end before the flight can (G13).
+    fn would_wait_for_this_stack(&self) -> bool {
+        reentry::is_within(self.id)
+            || self
+                .older
+                .is_some_and(|older| self.snapshot().is_pending() && reentry::is_within(older))
     }
 
     /// Step 7, after unlocking: the flight that this one waited for is gone from the table.

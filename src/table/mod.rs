@@ -438,7 +438,8 @@ where
         if let Some(next) = slot.next() {
             return Self::join(next, ask, Entered::Pending);
         }
-        let next = Arc::new(Flight::pending(self.map.next_id(), self.clock.stamp()));
+        let next = Flight::pending(self.map.next_id(), slot.id(), self.clock.stamp());
+        let next = Arc::new(next);
         slot.queue(Arc::clone(&next));
         Entered::Pending(next)
     }
