@@ -580,3 +580,25 @@ fn g7_the_lead_is_passed_on_beside_a_neighbour() {
         assert!(group.is_empty(), "G4");
     });
 }
+
+/// G1, G10: `in_flight` reads nodes while their leaders come and go, alone in the cell and in a chain;
+/// loom checks each access. A flight that stays is seen, once.
+#[test]
+fn g10_looking_at_all_flights_races_their_ends() {
+    check(3, || {
+        let group = group();
+        let executions = Executions::new();
+        let stays = pending(group.run(&KEY, executions.stuck()));
+        let other = {
+            let group = group.clone();
+            thread::spawn(move || block_on(group.run(&NEIGHBOUR, ready_at_the_second_poll(2))))
+        };
+        let found = group.in_flight();
+        assert_eq!(found.iter().filter(|flight| flight.key == KEY).count(), 1, "{found:?}");
+        assert!(found.len() <= 2, "{found:?}");
+        drop(stays);
+        group.in_flight();
+        assert_eq!(other.join().unwrap(), 2);
+        assert!(group.is_empty(), "G4");
+    });
+}

@@ -15,6 +15,7 @@ mod fresh;
 mod handles;
 mod landing;
 mod limits;
+mod observer;
 mod panics;
 mod relay;
 mod takeover;

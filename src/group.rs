@@ -537,7 +537,7 @@ impl<K: Eq + Hash, V, S: BuildHasher> GroupBuilder<K, V, S> {
     /// assert_eq!(stats.snapshot().landed, 1);
     /// ```
     pub fn observer(mut self, observer: impl Observer) -> Self {
-        self.observer = Some(std::sync::Arc::new(observer));
+        self.observer = Some(Watch::new(observer));
         self
     }
 

@@ -19,7 +19,7 @@ use std::{
 };
 
 use common::limited;
-use shardflight::{Call, CallError, Entry, Group, OnCancel};
+use shardflight::{Call, CallError, Entry, Group, OnCancel, Stats};
 
 /// Counts by thread: each test has one of its own, so that others do not disturb it.
 struct Counting;
@@ -118,6 +118,26 @@ fn g11_unshared_call_allocates_and_clones_nothing() {
         }
         assert_eq!(clones.load(SeqCst), 0);
         assert!(group.is_empty());
+    });
+}
+
+/// G11: an observer changes nothing about it, and neither does the clock.
+#[test]
+fn g11_observed_unshared_call_allocates_and_clones_nothing() {
+    limited(|| {
+        let clones = AtomicUsize::new(0);
+        let stats = Arc::new(Stats::default());
+        let group: Group<u64, Counted<'_>> =
+            Group::builder().capacity(10_000).observer(Arc::clone(&stats)).build();
+        for key in 0..1_000 {
+            let (n, _) = allocations(|| {
+                assert!(poll_new(group.run(&key, async { Counted(&clones) })).is_ready());
+                group.run_blocking(&key, || Counted(&clones))
+            });
+            assert_eq!(n, 0, "key {key}");
+        }
+        assert_eq!(clones.load(SeqCst), 0);
+        assert_eq!(stats.snapshot().landed, 2_000);
     });
 }
 

@@ -14,7 +14,8 @@ use std::{
 
 use common::{Polled, limited};
 use shardflight::{
-    Call, CallError, Entry, Group, GroupBuilder, Handle, Lead, OnCancel, Outcome, Panicked, Role,
+    Call, CallError, Entry, FlightId, Group, GroupBuilder, Handle, InFlight, Lead, Observer,
+    OnCancel, Outcome, Panicked, Role, Stats, StatsSnapshot,
 };
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 
@@ -65,6 +66,18 @@ assert_impl_all!(Role: Send, Sync, Unpin, Debug, Copy, Eq, std::hash::Hash);
 assert_impl_all!(OnCancel: Send, Sync, Unpin, Debug, Copy, Eq, Default);
 assert_impl_all!(CallError: Send, Sync, Unpin, Debug, Clone, Eq, Error);
 assert_impl_all!(Panicked: Send, Sync, Unpin, Debug, Clone, Eq, Error);
+
+assert_impl_all!(FlightId: Send, Sync, Unpin, Debug, std::fmt::Display, Copy, Eq, std::hash::Hash);
+assert_impl_all!(InFlight<String>: Send, Sync, Unpin, Debug, Clone, Eq);
+assert_not_impl_any!(InFlight<Local>: Send, Sync);
+assert_impl_all!(Stats: Send, Sync, Unpin, Debug, Default, Observer);
+assert_impl_all!(StatsSnapshot: Send, Sync, Unpin, Debug, Copy, Eq, Default);
+assert_impl_all!(std::sync::Arc<dyn Observer>: Send, Sync, Observer);
+assert_impl_all!((Stats, std::sync::Arc<Stats>): Observer);
+#[cfg(feature = "metrics")]
+assert_impl_all!(shardflight::MetricsObserver: Send, Sync, Unpin, Debug, Observer);
+#[cfg(feature = "tracing")]
+assert_impl_all!(shardflight::TracingObserver: Send, Sync, Unpin, Debug, Observer);
 
 fn assert_send<T: Send>(_: &T) {}
 

@@ -309,7 +309,8 @@ where
 
 /// `None` is never.
 fn deadline(ask: &Ask) -> Option<Instant> {
-    Instant::now().checked_add(ask.timeout?)
+    let timeout = ask.timeout?;
+    Instant::now().checked_add(timeout)
 }
 
 #[inline(always)]

@@ -1,13 +1,12 @@
 //! A caller that joined a flight: how it waits, and how it goes.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use event_listener::{Listener, listener};
 
-use super::{Flight, FlightId, Permit, Ticket, Visit, state::Who};
+use super::{Flight, Permit, Ticket, Visit, state::Who};
 use crate::{
     error::Panicked,
-    observer::Observer,
     sync::{Arc, wait_until},
     table::{KeyHash, Reach, Stamp},
 };
@@ -86,19 +85,15 @@ impl<R: Reach> Follower<R> {
             Turn::TimedOut => Waited::TimedOut,
             Turn::Landed => match self.flight().outcome() {
                 Some(outcome) => {
-                    let waited = Waited::Landed(outcome.clone());
-                    self.tell_end(|observer, flight, waited| observer.answered(flight, waited));
+                    let landed = Waited::Landed(outcome.clone());
+                    let (table, id) = (self.table.table(), self.flight().id());
+                    table.tell(id, |observer| observer.answered(id, table.waited(self.since)));
                     self.flight = None;
-                    waited
+                    landed
                 }
                 None => unreachable!("only a landed flight ends the wait this way"),
             },
         }
-    }
-
-    fn tell_end(&self, event: impl FnOnce(&dyn Observer, FlightId, Duration)) {
-        let (table, id) = (self.table.table(), self.flight().id());
-        table.tell(id, |observer| event(observer, id, table.waited(self.since)));
     }
 
     /// Waits as a thread.
@@ -149,20 +144,17 @@ where
 
 impl<R: Reach> Drop for Follower<R> {
     fn drop(&mut self) {
-        if self.flight.is_none() {
-            return;
-        }
-        let flight = self.flight();
+        let Some(flight) = self.flight.take() else { return };
+        let (table, id) = (self.table.table(), flight.id());
         if flight.outcome().is_none()
             && flight.leave(self.ticket.who())
-            && self.table.table().bury(self.hash, flight)
+            && table.bury(self.hash, &flight)
         {
-            self.tell_end(|observer, flight, _| observer.taken_over(flight));
+            table.tell(id, |observer| observer.taken_over(id));
             // Its work is still in it, and goes as that of a leader does (G1).
-            let flight = Arc::clone(flight);
             drop(Permit::taken_over(self.table.clone(), self.hash, flight));
         } else {
-            self.tell_end(|observer, flight, waited| observer.left(flight, waited));
+            table.tell(id, |observer| observer.left(id, table.waited(self.since)));
         }
     }
 }

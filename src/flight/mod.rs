@@ -156,6 +156,7 @@ pub(crate) use self::{
 };
 
 use std::{
+    fmt,
     mem::forget,
     panic::{AssertUnwindSafe, catch_unwind},
 };
@@ -182,6 +183,12 @@ use crate::{
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FlightId(pub(crate) u64);
+
+impl fmt::Display for FlightId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 /// A flight that others than its leader know of: followers, or those that wait for its end.
 pub(crate) struct Flight<V> {

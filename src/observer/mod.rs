@@ -5,9 +5,8 @@ mod stats;
 pub use self::stats::{Stats, StatsSnapshot};
 
 use std::{
-    fmt,
     mem::forget,
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind, resume_unwind},
     // Not those of the models: whoever observes orders nothing.
     sync::{
         Arc,
@@ -168,26 +167,31 @@ forward! {
     refused(why: &CallError);
 }
 
-impl fmt::Display for FlightId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+/// The observer of a group.
+#[derive(Clone)]
+pub(crate) struct Watch(Arc<dyn Observer>);
+
+/// What an observer's own panic does to it is for the observer to see to.
+impl UnwindSafe for Watch {}
+impl RefUnwindSafe for Watch {}
+
+impl Watch {
+    pub(crate) fn new(observer: impl Observer) -> Self {
+        Self(Arc::new(observer))
     }
 }
-
-/// The observer of a group.
-pub(crate) type Watch = Arc<dyn Observer>;
 
 /// Tells of a flight. What the observer calls meanwhile is told if it would wait for that flight, which
 /// its caller holds up.
 #[cold]
 #[inline(never)]
 pub(crate) fn tell(watch: &Watch, flight: FlightId, event: impl FnOnce(&dyn Observer)) {
-    contain(|| reentry::within(flight, || event(&**watch)));
+    contain(|| reentry::within(flight, || event(&*watch.0)));
 }
 
 #[cold]
 pub(crate) fn tell_of_refusal(watch: &Watch, why: &CallError) {
-    contain(|| watch.refused(why));
+    contain(|| watch.0.refused(why));
 }
 
 /// A panic would take the place of the caller's answer, or leave the protocol half way.
@@ -208,7 +212,7 @@ pub(crate) fn around<T>(watch: &Watch, flights: &[FlightId], part: impl FnOnce()
             returned = Some(catch_unwind(AssertUnwindSafe(part)));
         }
     };
-    contain(|| watch.around(flights, &mut run));
+    contain(|| watch.0.around(flights, &mut run));
     run();
     match returned.expect("run by now") {
         Ok(returned) => returned,
@@ -226,7 +230,7 @@ pub(crate) struct Watched {
 impl Watched {
     pub(crate) fn new(watch: &Watch) -> Self {
         let (since, answered) = (Instant::now(), AtomicBool::new(false));
-        Self { watch: Arc::clone(watch), since, answered }
+        Self { watch: watch.clone(), since, answered }
     }
 
     /// Clones of a handle may get the answer several times.

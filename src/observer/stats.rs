@@ -42,6 +42,17 @@ pub struct Stats {
 }
 
 /// What [`Stats`] have counted. The fields are the events of [`Observer`], which see.
+///
+/// ```
+/// use shardflight::{Group, Stats};
+/// use std::sync::Arc;
+///
+/// let stats = Arc::new(Stats::default());
+/// let group: Group<u64, u64> = Group::builder().observer(stats.clone()).build();
+/// let before = stats.snapshot();
+/// group.run_blocking(&1, || 1);
+/// assert_eq!(stats.snapshot().led - before.led, 1);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct StatsSnapshot {

@@ -23,6 +23,7 @@ mod clock;
 #[cfg(all(test, not(loom)))]
 mod contract;
 mod hash;
+mod in_flight;
 mod map;
 #[cfg(not(loom))]
 mod shards;
@@ -265,16 +266,34 @@ where
         hash: KeyHash,
         key: &Q,
         ask: &Ask,
+        node: Pin<&mut Node<K>>,
+    ) -> Entered<V>
+    where
+        K: Borrow<Q>,
+        Q: ?Sized + Eq + ToOwned<Owned = K>,
+    {
+        if self.clock.is_on() {
+            return self.enter_dated(hash, key, ask, node);
+        }
+        self.enter_locked(hash, key, ask, Start::Node(node))
+    }
+
+    /// The same of a flight that is dated: without a lock, if it can.
+    #[cold]
+    fn enter_dated<Q>(
+        &self,
+        hash: KeyHash,
+        key: &Q,
+        ask: &Ask,
         mut node: Pin<&mut Node<K>>,
     ) -> Entered<V>
     where
         K: Borrow<Q>,
         Q: ?Sized + Eq + ToOwned<Owned = K>,
     {
-        let claimed = if self.clock.is_on() && self.cells.is_empty(hash) {
-            self.claim_cell(hash, key, self.clock.now(), node.as_mut())
-        } else {
-            None
+        let claimed = match self.cells.is_empty(hash) {
+            true => self.claim_cell(hash, key, self.clock.now(), node.as_mut()),
+            false => None,
         };
         let entered = match claimed {
             Some(id) => Entered::Lead(id),

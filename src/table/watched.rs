@@ -1,4 +1,4 @@
-//! What a table tells its observer, and what it tells of its flights to people.
+//! What a table tells its observer.
 //!
 //! A flight's steps are reported after the lock, by the caller concerned. Without an observer none of
 //! this is reached.
@@ -12,7 +12,7 @@ use std::{
 
 use super::{Closed, Entered, KeyHash, Map, Node, Shard, Stamp, Table};
 use crate::{
-    CallError, InFlight,
+    CallError,
     flight::{Flight, FlightId},
     observer::{self, Observer, Watch, Watched},
     sync::{Arc, lock},
@@ -141,42 +141,5 @@ where
             return slot.of(id).map_or(Stamp::NONE, |flight| flight.began());
         }
         lock(&self.detached).get(&id).map_or(Stamp::NONE, |flight| flight.began())
-    }
-
-    /// The flights that `len` counts. Keys are cloned under the lock.
-    pub(crate) fn in_flight(&self) -> Vec<InFlight<K>>
-    where
-        K: Clone,
-    {
-        self.clock.turn_on();
-        let mut found = Vec::new();
-        for i in 0..self.map.shards() {
-            let shard = self.map.lock(i);
-            // SAFETY: the shard is locked until after the looks.
-            #[allow(unsafe_code, reason = "looks into cells")]
-            let cells = unsafe { self.cells.look_at_all(i, self.shard_bits()) };
-            for cell in cells {
-                cell.for_each(|key, id, began| {
-                    found.push(InFlight {
-                        key: key.clone(),
-                        flight: id,
-                        age: self.clock.age(began),
-                        followers: 0,
-                        is_led: true,
-                    });
-                });
-            }
-            shard.for_each(|key, slot| {
-                let state = slot.flight().map(|flight| flight.snapshot());
-                found.push(InFlight {
-                    key: key.clone(),
-                    flight: slot.id(),
-                    age: self.clock.age(slot.began()),
-                    followers: state.map_or(0, |state| state.followers()),
-                    is_led: state.is_none_or(|state| !state.is_leaderless()),
-                });
-            });
-        }
-        found
     }
 }

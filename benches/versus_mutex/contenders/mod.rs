@@ -3,6 +3,7 @@
 mod bare_cells;
 mod condvar_group;
 mod mutex_group;
+mod with_stats;
 
 use std::{
     borrow::Borrow,
@@ -13,6 +14,7 @@ use shardflight::Group;
 
 pub(crate) use self::{
     bare_cells::BareCells, condvar_group::CondvarGroup, mutex_group::MutexGroup,
+    with_stats::WithStats,
 };
 
 pub(crate) trait AsyncGroup<K>: Sized + Send + Sync + 'static {

@@ -7,7 +7,7 @@ use dashmap::DashMap;
 use shardflight::Group;
 
 use crate::{
-    contenders::{AsyncGroup, BlockingGroup, CondvarGroup, MutexGroup},
+    contenders::{AsyncGroup, BlockingGroup, CondvarGroup, MutexGroup, WithStats},
     harness::{
         sample::{Contender, Parts, Session, Workload, per_op, timed},
         slots::ready,
@@ -27,6 +27,7 @@ pub(crate) fn measure(session: &mut Session) {
             Contender::new("shardflight", one_thread::<Group<u64, u64>>),
             Contender::new("mutex", one_thread::<MutexGroup<u64, u64>>).goal(0.333),
             Contender::new("mutex, std's hasher", one_thread::<StdMutexGroup<u64>>).goal(0.333),
+            Contender::new("with Stats", one_thread::<WithStats>),
             Contender::new("raw DashMap", floor).goal(1.2),
         ],
     });
@@ -38,6 +39,7 @@ pub(crate) fn measure(session: &mut Session) {
             Contender::new("shardflight", one_blocking::<Group<u64, u64>>),
             Contender::new("mutex", one_blocking::<CondvarGroup<u64, u64, false>>).goal(0.333),
             Contender::new("mutex, counted", one_blocking::<CondvarGroup<u64, u64, true>>),
+            Contender::new("with Stats", one_blocking::<WithStats>),
             Contender::new("raw DashMap", floor).goal(1.2),
         ],
     });
@@ -58,6 +60,7 @@ pub(crate) fn measure(session: &mut Session) {
         contenders: vec![
             Contender::new("shardflight", two_threads::<Group<u64, u64>>),
             Contender::new("mutex", two_threads::<MutexGroup<u64, u64>>).goal(0.2),
+            Contender::new("with Stats", two_threads::<WithStats>),
             Contender::new("raw DashMap", two_floors),
         ],
     });
