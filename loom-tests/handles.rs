@@ -319,3 +319,20 @@ fn g1_lead_or_join_finds_relayed_work() {
         executions.execute();
     });
 }
+
+/// G2, G7: nor does it take that from a follower that can.
+#[test]
+fn g2_g7_lead_or_join_leaves_relayed_work_to_a_follower() {
+    check(3, || {
+        let group = group();
+        let executions = Executions::new();
+        let leader = pending(group.call(&KEY).relay(executions.interrupted(1)));
+        let follower = pending(group.run(&KEY, executions.work()));
+        let other = spawn_lead_or_join(&group, &executions);
+        drop(leader);
+        assert_eq!(block_on(follower), 1, "the work was begun again");
+        let answer = other.join().unwrap();
+        assert!([Ok(1), Ok(2)].contains(&answer), "{answer:?}");
+        assert!(group.is_empty(), "G4");
+    });
+}

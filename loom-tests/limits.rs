@@ -27,7 +27,7 @@ fn g2_two_race_for_one_place() {
         let (refused, followed): (Vec<_>, Vec<_>) = followers.into_iter().partition(Result::is_err);
         assert!(refused.len() == 1 && followed.len() == 1);
         for follower in followed {
-            let (task, handle) = follower.ok().expect("not refused");
+            let (task, handle) = follower.expect("not refused");
             block_on(task);
             assert_eq!(handle.wait(), Ok(1));
         }
