@@ -285,12 +285,12 @@ fn handle_of_who_takes_over(aborts: bool) {
 
 #[test]
 fn g6_the_handle_of_a_task_that_takes_over() {
-    check(2, || handle_of_who_takes_over(false));
+    check(3, || handle_of_who_takes_over(false));
 }
 
 #[test]
 fn g6_the_handle_of_a_task_that_may_be_aborted_and_takes_over() {
-    check(2, || handle_of_who_takes_over(true));
+    check(3, || handle_of_who_takes_over(true));
 }
 
 /// G6: a task that is dropped unpolled, while another wants the value: that one is told at once.

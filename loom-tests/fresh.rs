@@ -160,7 +160,7 @@ fn fresh_races_the_takeover(relay: bool) {
 
 #[test]
 fn g2_a_fresh_caller_races_the_takeover() {
-    check(2, || fresh_races_the_takeover(false));
+    check(3, || fresh_races_the_takeover(false));
 }
 
 #[test]
@@ -227,7 +227,7 @@ fn g1_g6_the_flight_before_a_pending_one_dies() {
 /// G1, G7: abandoned with a follower that takes over: the pending flight waits for that one, too.
 #[test]
 fn g1_g7_the_flight_before_a_pending_one_is_taken_over() {
-    check(2, || {
+    check(3, || {
         let group = group();
         let executions = Executions::new();
         let (lead, execution) = (lead(&group), executions.begin());

@@ -55,7 +55,7 @@ fn leader_of_two_dropped(skip: u64, blocking: bool) {
 
 #[test]
 fn g2_g7_one_of_two_goes_on_with_the_work() {
-    check(2, || leader_of_two_dropped(0, false));
+    check(3, || leader_of_two_dropped(0, false));
 }
 
 #[test]
