@@ -221,6 +221,24 @@
 //! `max_age`; the leader was cancelled, and a follower began anew (see `relay`); the work had spawned
 //! something that went on without it; or there are two processes.
 //!
+//! # Seeing what happens
+//!
+//! [`Group::in_flight`](crate::Group::in_flight) lists what is under way, with its age and followers: for
+//! a debug page, or for the one who is called at night. An [`Observer`](crate::Observer) is told of every
+//! step; [`Stats`](crate::Stats) counts them, and the features `metrics` and `tracing` pass them on. A
+//! group without one pays nothing.
+//!
+//! ```
+//! use shardflight::{Group, Stats};
+//! use std::sync::Arc;
+//!
+//! let stats = Arc::new(Stats::default());
+//! let group: Group<String, u32> = Group::builder().observer(stats.clone()).build();
+//! assert_eq!(group.run_blocking("key", || 7), 7);
+//! let seen = stats.snapshot();
+//! assert_eq!((seen.led, seen.landed, seen.saved()), (1, 1, 0));
+//! ```
+//!
 //! # Many keys
 //!
 //! Instead of a query for each of fifty ids, one for those that nobody else is asking for already:
