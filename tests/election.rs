@@ -14,7 +14,9 @@ use std::{
     time::Duration,
 };
 
-use common::{Dice, Doorbell, Executions, Polled, RingingKey, Running, limited, on_tokio, settle};
+use common::{
+    Crowd, Dice, Doorbell, Executions, Polled, RingingKey, Running, limited, on_tokio, settle,
+};
 use shardflight::{Group, Role};
 use tokio::{sync::oneshot, task::yield_now};
 
@@ -219,38 +221,23 @@ fn g07_newcomer_leads_the_abandoned_flight_and_opens_no_second() {
 fn g01_mix_of_async_blocking_and_cancelled_callers_runs_one_work_at_a_time() {
     on_tokio(|| async {
         const ROUNDS: usize = 1_000;
-        let group: Group<u64, usize> = Group::new();
-        let executions = Executions::default();
-        let mut callers = Vec::new();
-        for seed in 0..4 {
-            let (group, executions) = (group.clone(), executions.clone());
-            callers.push(tokio::spawn(async move {
-                let mut dice = Dice::new(seed);
-                for i in 0..ROUNDS {
-                    let mut call = Box::pin(group.run(&1, executions.yielding(i)));
-                    match dice.below(3) {
-                        0 => drop(futures_lite::future::poll_once(&mut call).await),
-                        1 => drop(tokio::time::timeout(Duration::ZERO, &mut call).await),
-                        _ => drop(call.await),
-                    }
+        let mut crowd = Crowd::default();
+        crowd.tasks((0..4).map(Dice::new), |mut dice, group, executions| async move {
+            for i in 0..ROUNDS {
+                let mut call = Box::pin(group.run(&1, executions.yielding(i)));
+                match dice.below(3) {
+                    0 => drop(futures_lite::future::poll_once(&mut call).await),
+                    1 => drop(tokio::time::timeout(Duration::ZERO, &mut call).await),
+                    _ => drop(call.await),
                 }
-            }));
-        }
-        for _ in 0..4 {
-            let (group, executions) = (group.clone(), executions.clone());
-            callers.push(tokio::task::spawn_blocking(move || {
-                for i in 0..ROUNDS {
-                    group.run_blocking(&1, || {
-                        let _running = executions.begin();
-                        common::spin();
-                        i
-                    });
-                }
-            }));
-        }
-        for caller in callers {
-            caller.await.expect("no caller fails");
-        }
+            }
+        });
+        crowd.threads(0..4, |_, group, executions| {
+            for i in 0..ROUNDS {
+                group.run_blocking(&1, || executions.spinning(i));
+            }
+        });
+        let (group, executions) = crowd.come_back().await;
         assert_eq!(executions.peak(), 1);
         assert_eq!(executions.running(), 0);
         assert!(group.is_empty());

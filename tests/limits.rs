@@ -203,11 +203,7 @@ fn s41_capped_callers_of_short_flights_are_served_or_refused() {
                         let answer = match dice.below(3) {
                             0 => block_on(poll_once(call.run(executions.yielding(i)))),
                             1 => Some(block_on(call.run(executions.yielding(i)))),
-                            _ => Some(call.run_blocking(|| {
-                                let _running = executions.begin();
-                                common::spin();
-                                i
-                            })),
+                            _ => Some(call.run_blocking(|| executions.spinning(i))),
                         };
                         match answer {
                             None => {}

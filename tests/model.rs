@@ -20,11 +20,12 @@ use std::{
     time::Duration,
 };
 
-use common::{Dice, Doorbell, RingingKey, limited, panic_text, text};
+use common::{
+    Dice, Doorbell, RingingKey, limited, panic_text, sequences::check_any_sequence, text,
+};
 use proptest::{
     prelude::{Strategy, any},
     prop_oneof,
-    test_runner::{Config, TestRunner},
 };
 use shardflight::{CallError, Group, OnCancel, Outcome, Role};
 use tokio::sync::oneshot;
@@ -492,27 +493,16 @@ impl<'a> Test<'a> {
 #[test]
 fn any_sequence_of_steps_keeps_the_contract() {
     limited(|| {
-        let config = Config {
-            cases: 400,
-            max_shrink_iters: 300,
-            failure_persistence: None,
-            ..Config::default()
-        };
-        let steps = proptest::collection::vec(step(), 1..80);
-        let result = TestRunner::new(config).run(&(steps, any::<u64>()), |(steps, seed)| {
+        check_any_sequence(400, 300, 80, step(), |steps, seed| {
             let group = Group::new();
             let keys: Vec<_> = (0..KEYS as u64).map(RingingKey::silent).collect();
             let mut test = Test::new(&group, &keys, seed);
-            for step in &steps {
+            for step in steps {
                 test.take(step);
             }
             let begun = test.finish();
             assert!(begun > 0 || !steps.iter().any(|step| matches!(step, Step::Call { .. })));
-            Ok(())
         });
-        if let Err(failure) = result {
-            panic!("{failure}");
-        }
     });
 }
 

@@ -18,11 +18,10 @@ use std::{
     task::{Context, Poll},
 };
 
-use common::{Dice, Polled, limited, panic_text, text};
+use common::{Dice, Polled, limited, panic_text, sequences::check_any_sequence, text};
 use proptest::{
     prelude::{Strategy, any},
     prop_oneof,
-    test_runner::{Config, TestRunner},
 };
 use shardflight::{CallError, Entry, Group, Lead, OnCancel, Role};
 use tokio::sync::oneshot;
@@ -614,25 +613,14 @@ impl<'a> Test<'a> {
 #[test]
 fn any_sequence_of_calls_for_production_keeps_the_contract() {
     limited(|| {
-        let config = Config {
-            cases: 600,
-            max_shrink_iters: 500,
-            failure_persistence: None,
-            ..Config::default()
-        };
-        let steps = proptest::collection::vec(step(), 1..100);
-        let result = TestRunner::new(config).run(&(steps, any::<u64>()), |(steps, seed)| {
+        check_any_sequence(600, 500, 100, step(), |steps, seed| {
             let group = Group::new();
             let mut test = Test::new(&group, seed);
-            for step in &steps {
+            for step in steps {
                 test.take(step);
             }
             let _ = test.finish();
-            Ok(())
         });
-        if let Err(failure) = result {
-            panic!("{failure}");
-        }
     });
 }
 

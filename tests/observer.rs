@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{Dice, Polled, limited, multi_thread, on_tokio, panic_text};
+use common::{Dice, OnDrop, Polled, limited, multi_thread, on_tokio, panic_text};
 use futures_lite::future::yield_now;
 use shardflight::{CallError, Entry, FlightId, Group, Observer, OnCancel, Stats};
 
@@ -106,14 +106,6 @@ impl Observer for Log {
 fn logged<K: Eq + Hash, V>() -> (Group<K, V>, Arc<Log>) {
     let log = Arc::new(Log::default());
     (Group::builder().observer(Arc::clone(&log)).build(), log)
-}
-
-struct OnDrop<F: Fn()>(F);
-
-impl<F: Fn()> Drop for OnDrop<F> {
-    fn drop(&mut self) {
-        self.0();
-    }
 }
 
 /// Keys of which all have one hash, so that their flights meet in one cell.
@@ -502,7 +494,7 @@ fn tasks_are_callers() {
         assert_eq!(log.take(), [Led, Cancelled]);
 
         // What is being aborted is forgotten for one that leads and cannot wait.
-        let lead_meanwhile = OnDrop(|| match group.lead_or_join(&1) {
+        let lead_meanwhile = OnDrop::new(|| match group.lead_or_join(&1) {
             Entry::Lead(lead) => assert_eq!(lead.land(2), 0),
             Entry::Join(_) => panic!("nothing comes of it any more"),
         });

@@ -18,42 +18,16 @@ use std::{
 };
 
 use common::{
-    Dice, Doorbell, Executions, LIMIT, Polled, RingingKey, limited, on_tokio, panic_text, settle,
+    Crowd, Dice, Doorbell, Executions, LIMIT, OnDrop, Polled, RingingKey, limited, on_tokio,
+    panic_text, settle, waits_for,
 };
 use futures_lite::future::{block_on, poll_once, yield_now};
 use shardflight::{CallError, Entry, Group, OnCancel, Role};
 use tokio::sync::oneshot;
 
-/// Work that is watched, and ends with the value that it is sent.
-fn waits_for<T: Send + 'static>(
-    executions: &Executions,
-    value: oneshot::Receiver<T>,
-) -> impl Future<Output = T> + Send + use<T> {
-    let executions = executions.clone();
-    async move {
-        let _running = executions.begin();
-        value.await.expect("sent")
-    }
-}
-
 /// What a follower's own work is while there is another's.
 async fn not_mine<T>() -> T {
     unreachable!("there is work already")
-}
-
-/// Runs when it is dropped.
-struct OnDrop<F: FnOnce()>(Option<F>);
-
-impl<F: FnOnce()> OnDrop<F> {
-    fn new(last: F) -> Self {
-        Self(Some(last))
-    }
-}
-
-impl<F: FnOnce()> Drop for OnDrop<F> {
-    fn drop(&mut self) {
-        (self.0.take().expect("dropped once"))();
-    }
 }
 
 /// G7, G2: over a hundred leaders that are cancelled one after the other the work is started once,
@@ -528,41 +502,26 @@ fn g01_lead_or_join_from_the_drop_of_relayed_work_joins() {
 fn g01_relays_under_stress_run_one_work_at_a_time() {
     on_tokio(|| async {
         const ROUNDS: usize = 1_000;
-        let group: Group<u64, usize> = Group::new();
-        let executions = Executions::default();
-        let mut callers = Vec::new();
-        for seed in 0..6 {
-            let (group, executions) = (group.clone(), executions.clone());
-            callers.push(tokio::spawn(async move {
-                let mut dice = Dice::new(seed);
-                for i in 0..ROUNDS {
-                    let work = executions.yielding(i);
-                    let mut call = pin!(group.call(&1).relay(work));
-                    for _ in 0..dice.below(5) {
-                        if poll_once(&mut call).await.is_some() {
-                            break;
-                        }
-                        tokio::task::yield_now().await;
+        let mut crowd = Crowd::default();
+        crowd.tasks((0..6).map(Dice::new), |mut dice, group, executions| async move {
+            for i in 0..ROUNDS {
+                let work = executions.yielding(i);
+                let mut call = pin!(group.call(&1).relay(work));
+                for _ in 0..dice.below(5) {
+                    if poll_once(&mut call).await.is_some() {
+                        break;
                     }
+                    tokio::task::yield_now().await;
                 }
-                assert!(group.call(&1).relay(executions.yielding(0)).await.is_ok());
-            }));
-        }
-        for _ in 0..2 {
-            let (group, executions) = (group.clone(), executions.clone());
-            callers.push(tokio::task::spawn_blocking(move || {
-                for i in 0..ROUNDS {
-                    group.run_blocking(&1, || {
-                        let _running = executions.begin();
-                        common::spin();
-                        i
-                    });
-                }
-            }));
-        }
-        for caller in callers {
-            caller.await.expect("no caller fails");
-        }
+            }
+            assert!(group.call(&1).relay(executions.yielding(0)).await.is_ok());
+        });
+        crowd.threads(0..2, |_, group, executions| {
+            for i in 0..ROUNDS {
+                group.run_blocking(&1, || executions.spinning(i));
+            }
+        });
+        let (group, executions) = crowd.come_back().await;
         assert_eq!((executions.running(), executions.peak()), (0, 1));
         assert!(group.is_empty());
     });

@@ -177,11 +177,7 @@ fn g12_runtimes_that_hammer_the_same_keys_run_one_work_each_at_a_time() {
                     if runtime == Thread {
                         for i in 0..CALLS {
                             let key = dice.below(3);
-                            group.run_blocking(&key, || {
-                                let _running = executions[key].begin();
-                                common::spin();
-                                i
-                            });
+                            group.run_blocking(&key, || executions[key].spinning(i));
                         }
                         return;
                     }

@@ -18,10 +18,10 @@ use std::{
 };
 
 use common::{
-    Dice, Doorbell, Executions, LIMIT, Polled, RingingKey, limited, on_paused_clock, on_tokio,
-    panic_text, text,
+    Crowd, Dice, Doorbell, Executions, LIMIT, OnDrop, Polled, RingingKey, limited, on_paused_clock,
+    on_tokio, panic_text, text, waits_for,
 };
-use shardflight::{CallError, Entry, Group, OnCancel, Role};
+use shardflight::{CallError, Entry, Group, Handle, OnCancel, Role};
 use tokio::{runtime::Runtime, sync::oneshot, task::yield_now};
 
 /// One thread that runs tasks only while somebody blocks on it.
@@ -33,18 +33,6 @@ fn current_thread() -> Runtime {
 async fn let_tasks_run() {
     for _ in 0..20 {
         yield_now().await;
-    }
-}
-
-/// Work that is watched, and ends with the value that it is sent.
-fn waits_for<T: Send + 'static>(
-    executions: &Executions,
-    value: oneshot::Receiver<T>,
-) -> impl Future<Output = T> + Send + use<T> {
-    let executions = executions.clone();
-    async move {
-        let _running = executions.begin();
-        value.await.expect("sent")
     }
 }
 
@@ -459,6 +447,18 @@ fn s42_task_of_local_work_stays_on_its_thread() {
     });
 }
 
+/// Endless work that is dropped with the last that wants it.
+fn spawn_abortable(group: &Group<u64, u32>, executions: &Executions) -> Handle<u32> {
+    let call = group.call(&1).abort_when_abandoned();
+    call.spawn(executions.endless()).expect("no limit")
+}
+
+/// How many works run when the tasks have had their turn.
+async fn running_at_rest(executions: &Executions) -> usize {
+    let_tasks_run().await;
+    executions.running()
+}
+
 /// The work of an abortable call is dropped when its last handle is, begun or not; clones and followers
 /// keep it, and it goes with the last of them.
 #[test]
@@ -466,10 +466,7 @@ fn g04_abandoned_work_is_aborted() {
     on_paused_clock(|| async {
         let group: Group<u64, u32> = Group::new();
         let executions = Executions::default();
-        let spawn = || {
-            let call = group.call(&1).abort_when_abandoned();
-            call.spawn(executions.endless()).expect("no limit")
-        };
+        let spawn = || spawn_abortable(&group, &executions);
         drop(spawn());
         let_tasks_run().await;
         assert_eq!(executions.started(), 0, "nobody wanted it when it was to begin");
@@ -479,16 +476,13 @@ fn g04_abandoned_work_is_aborted() {
         let clone = handle.clone();
         let_tasks_run().await;
         drop(handle);
-        let_tasks_run().await;
-        assert_eq!(executions.running(), 1);
+        assert_eq!(running_at_rest(&executions).await, 1);
         let follower = Polled::pending(group.run(&1, async { 0 }));
         drop(clone);
-        let_tasks_run().await;
-        assert_eq!(executions.running(), 1);
+        assert_eq!(running_at_rest(&executions).await, 1);
         let joined = group.join(&1).expect("in flight");
         drop(follower);
-        let_tasks_run().await;
-        assert_eq!(executions.running(), 1);
+        assert_eq!(running_at_rest(&executions).await, 1);
         drop(joined);
         let_tasks_run().await;
         assert_eq!((executions.started(), executions.running()), (1, 0));
@@ -503,10 +497,7 @@ fn g04_abandoned_task_that_joined_is_aborted() {
     on_paused_clock(|| async {
         let group: Group<u64, u32> = Group::new();
         let executions = Executions::default();
-        let spawn = || {
-            let call = group.call(&1).abort_when_abandoned();
-            call.spawn(executions.endless()).expect("no limit")
-        };
+        let spawn = || spawn_abortable(&group, &executions);
         let leader = Polled::pending(group.run(&1, pending()));
         drop(spawn());
         let_tasks_run().await;
@@ -516,14 +507,12 @@ fn g04_abandoned_task_that_joined_is_aborted() {
         let leader = Polled::pending(group.run(&1, pending()));
         let handle = spawn();
         drop(leader);
-        let_tasks_run().await;
-        assert_eq!(executions.running(), 1);
+        assert_eq!(running_at_rest(&executions).await, 1);
         let mut waits = Polled::pending(handle);
         let follower = group.join(&1).expect("in flight");
         assert!(waits.poll().is_pending());
         drop(waits);
-        let_tasks_run().await;
-        assert_eq!(executions.running(), 1);
+        assert_eq!(running_at_rest(&executions).await, 1);
         drop(follower);
         let_tasks_run().await;
         assert_eq!((executions.started(), executions.running()), (1, 0));
@@ -554,15 +543,6 @@ fn g07_newcomer_keeps_work_that_was_to_be_aborted() {
         assert_eq!(executions.started(), 2);
         assert!(group.is_empty());
     });
-}
-
-/// Looks at its group when it is dropped.
-struct OnDrop<F: FnOnce()>(Option<F>);
-
-impl<F: FnOnce()> Drop for OnDrop<F> {
-    fn drop(&mut self) {
-        (self.0.take().expect("dropped once"))();
-    }
 }
 
 /// G1: who comes while the work is being dropped waits for that with its own work, also if it asked to
@@ -597,7 +577,7 @@ fn g01_newcomers_to_a_dying_flight_take_over_and_are_not_told() {
             };
             let running = executions.begin();
             let work = async move {
-                let _parts = (OnDrop(Some(last)), running);
+                let _parts = (OnDrop::new(last), running);
                 pending().await
             };
             let call = group.call(&silent).abort_when_abandoned();
@@ -625,7 +605,7 @@ fn g05_lead_or_join_forgets_a_dying_flight() {
             move || tell.send(group.lead_or_join(&1)).expect("the test listens")
         };
         let work = async move {
-            let _last = OnDrop(Some(last));
+            let _last = OnDrop::new(last);
             pending().await
         };
         let call = group.call(&1).abort_when_abandoned();
@@ -649,48 +629,37 @@ fn g05_lead_or_join_forgets_a_dying_flight() {
 fn g07_aborting_cancels_no_newcomer() {
     on_tokio(|| async {
         const ROUNDS: usize = 2_000;
-        let group: Group<u64, usize> = Group::new();
-        let executions = Executions::default();
-        let mut callers = Vec::new();
-        for seed in 0..3 {
-            let (group, executions) = (group.clone(), executions.clone());
-            callers.push(tokio::spawn(async move {
-                let mut dice = Dice::new(seed);
-                for i in 0..ROUNDS {
-                    let call = group.call(&1).abort_when_abandoned();
-                    let mut handle = call.spawn(executions.yielding(i)).expect("no limit");
-                    for _ in 0..dice.below(4) {
-                        if let Some(told) = futures_lite::future::poll_once(&mut handle).await {
-                            told.expect("its handle was there");
-                            break;
-                        }
-                        yield_now().await;
+        let mut crowd = Crowd::default();
+        crowd.tasks((0..3).map(Dice::new), |mut dice, group, executions| async move {
+            for i in 0..ROUNDS {
+                let call = group.call(&1).abort_when_abandoned();
+                let mut handle = call.spawn(executions.yielding(i)).expect("no limit");
+                for _ in 0..dice.below(4) {
+                    if let Some(told) = futures_lite::future::poll_once(&mut handle).await {
+                        told.expect("its handle was there");
+                        break;
                     }
+                    yield_now().await;
                 }
-            }));
-        }
-        for blocking in [false, true] {
-            let (group, executions) = (group.clone(), executions.clone());
-            callers.push(tokio::task::spawn_blocking(move || {
-                for i in 0..ROUNDS {
-                    if let Some(handle) = group.join(&1) {
-                        handle.wait().expect("it kept the flight alive");
-                    }
-                    let call = group.call(&1).on_cancel(OnCancel::Fail);
-                    let answer = match blocking {
-                        true => call.run_blocking(|| {
-                            let _running = executions.begin();
-                            i
-                        }),
-                        false => futures_lite::future::block_on(call.run(executions.yielding(i))),
-                    };
-                    assert!(answer.is_ok(), "{answer:?}");
+            }
+        });
+        crowd.threads([false, true], |blocking, group, executions| {
+            for i in 0..ROUNDS {
+                if let Some(handle) = group.join(&1) {
+                    handle.wait().expect("it kept the flight alive");
                 }
-            }));
-        }
-        for caller in callers {
-            caller.await.expect("no caller fails");
-        }
+                let call = group.call(&1).on_cancel(OnCancel::Fail);
+                let answer = match blocking {
+                    true => call.run_blocking(|| {
+                        let _running = executions.begin();
+                        i
+                    }),
+                    false => futures_lite::future::block_on(call.run(executions.yielding(i))),
+                };
+                assert!(answer.is_ok(), "{answer:?}");
+            }
+        });
+        let (group, executions) = crowd.come_back().await;
         // Tasks whose handles are gone end by themselves.
         while !group.is_empty() {
             yield_now().await;
@@ -742,15 +711,11 @@ fn g03_fresh_spawn_begins_after_what_runs() {
 fn s08_mix_of_all_calls_runs_one_work_at_a_time() {
     on_tokio(|| async {
         const ROUNDS: usize = 1_500;
-        let group: Group<u64, usize> = Group::new();
-        let executions = Executions::default();
         let panics = Arc::new(AtomicUsize::new(0));
-        let mut callers = Vec::new();
-        for seed in 0..6 {
-            let (group, executions) = (group.clone(), executions.clone());
+        let mut crowd = Crowd::default();
+        crowd.tasks((0..6).map(Dice::new), |mut dice, group, executions| {
             let panics = Arc::clone(&panics);
-            callers.push(tokio::spawn(async move {
-                let mut dice = Dice::new(seed);
+            async move {
                 for i in 0..ROUNDS {
                     let polls = if dice.below(2) == 0 { dice.below(4) } else { usize::MAX };
                     let round = one_async_call(&group, &executions, &mut dice, i);
@@ -762,23 +727,17 @@ fn s08_mix_of_all_calls_runs_one_work_at_a_time() {
                         panics.fetch_add(1, SeqCst);
                     }
                 }
-            }));
-        }
-        for seed in 6..8 {
-            let (group, executions) = (group.clone(), executions.clone());
-            callers.push(tokio::task::spawn_blocking(move || {
-                let mut dice = Dice::new(seed);
-                for i in 0..ROUNDS {
-                    let round = || one_blocking_call(&group, &executions, &mut dice, i);
-                    if let Err(payload) = catch_unwind(AssertUnwindSafe(round)) {
-                        assert_eq!(text(&*payload), "on purpose");
-                    }
+            }
+        });
+        crowd.threads((6..8).map(Dice::new), |mut dice, group, executions| {
+            for i in 0..ROUNDS {
+                let round = || one_blocking_call(&group, &executions, &mut dice, i);
+                if let Err(payload) = catch_unwind(AssertUnwindSafe(round)) {
+                    assert_eq!(text(&*payload), "on purpose");
                 }
-            }));
-        }
-        for caller in callers {
-            caller.await.expect("no caller fails");
-        }
+            }
+        });
+        let (group, executions) = crowd.come_back().await;
         // What was spawned outlives its callers.
         while !group.is_empty() {
             yield_now().await;

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "every test file uses a part of its own")]
 
+pub(crate) mod sequences;
+
 use std::{
     any::Any,
     fmt,
@@ -19,6 +21,10 @@ use std::{
 };
 
 use shardflight::Group;
+use tokio::{
+    sync::oneshot,
+    task::{JoinHandle, spawn_blocking},
+};
 
 /// Far beyond what any test takes on a busy machine: only a hang reaches it.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
@@ -206,6 +212,13 @@ impl Executions {
         }
     }
 
+    /// Work of a thread, which takes a little while.
+    pub(crate) fn spinning<T>(&self, value: T) -> T {
+        let _running = self.begin();
+        spin();
+        value
+    }
+
     pub(crate) fn started(&self) -> usize {
         self.0.started.load(SeqCst)
     }
@@ -225,6 +238,78 @@ pub(crate) struct Running(Executions);
 impl Drop for Running {
     fn drop(&mut self) {
         self.0.0.running.fetch_sub(1, SeqCst);
+    }
+}
+
+/// Work that is watched, and ends with the value that it is sent.
+pub(crate) fn waits_for<T: Send + 'static>(
+    executions: &Executions,
+    value: oneshot::Receiver<T>,
+) -> impl Future<Output = T> + Send + use<T> {
+    let executions = executions.clone();
+    async move {
+        let _running = executions.begin();
+        value.await.expect("sent")
+    }
+}
+
+/// Runs when it is dropped.
+pub(crate) struct OnDrop<F: FnOnce()>(Option<F>);
+
+impl<F: FnOnce()> OnDrop<F> {
+    pub(crate) fn new(last: F) -> Self {
+        Self(Some(last))
+    }
+}
+
+impl<F: FnOnce()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0.take().expect("dropped once"))();
+    }
+}
+
+/// Tasks and threads that call one group at once, and the works that they run.
+#[derive(Debug, Default)]
+pub(crate) struct Crowd {
+    group: Group<u64, usize>,
+    executions: Executions,
+    callers: Vec<JoinHandle<()>>,
+}
+
+impl Crowd {
+    /// Adds a task for each of `those`.
+    pub(crate) fn tasks<T, F>(
+        &mut self,
+        those: impl IntoIterator<Item = T>,
+        calls: impl Fn(T, Group<u64, usize>, Executions) -> F,
+    ) where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        for one in those {
+            let calls = calls(one, self.group.clone(), self.executions.clone());
+            self.callers.push(tokio::spawn(calls));
+        }
+    }
+
+    /// Adds a thread for each of `those`.
+    pub(crate) fn threads<T: Send + 'static>(
+        &mut self,
+        those: impl IntoIterator<Item = T>,
+        calls: impl Fn(T, Group<u64, usize>, Executions) + Clone + Send + 'static,
+    ) {
+        for one in those {
+            let (group, executions) = (self.group.clone(), self.executions.clone());
+            let calls = calls.clone();
+            self.callers.push(spawn_blocking(move || calls(one, group, executions)));
+        }
+    }
+
+    /// Everybody comes back, and nobody has failed.
+    pub(crate) async fn come_back(self) -> (Group<u64, usize>, Executions) {
+        for caller in self.callers {
+            caller.await.expect("no caller fails");
+        }
+        (self.group, self.executions)
     }
 }
 
