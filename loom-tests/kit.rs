@@ -11,11 +11,13 @@ use std::{
 
 use loom::{
     cell::UnsafeCell,
+    future::block_on,
     model::Builder,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    thread::{self, JoinHandle},
 };
 use shardflight::Entry;
 
@@ -82,6 +84,15 @@ pub(crate) fn pending<F: Future>(call: F) -> Pin<Box<F>> {
     let mut call = Box::pin(call);
     assert!(poll_once(call.as_mut()).is_pending());
     call
+}
+
+/// Starts a caller in a thread of its own: a task, or the thread itself.
+pub(crate) fn spawn_run(group: &Group, executions: &Executions, blocking: bool) -> JoinHandle<u64> {
+    let (group, executions) = (group.clone(), executions.clone());
+    thread::spawn(move || match blocking {
+        true => group.run_blocking(&KEY, || executions.execute()),
+        false => block_on(group.run(&KEY, executions.work())),
+    })
 }
 
 /// Work that is interrupted once.

@@ -3,16 +3,9 @@
 
 use loom::{future::block_on, sync::mpsc, thread};
 
-use crate::kit::{Executions, Group, KEY, check, group, group_after, pending, poll_once};
-
-/// Starts a caller in a thread of its own: a task, or the thread itself.
-fn spawn(group: &Group, executions: &Executions, blocking: bool) -> thread::JoinHandle<u64> {
-    let (group, executions) = (group.clone(), executions.clone());
-    thread::spawn(move || match blocking {
-        true => group.run_blocking(&KEY, || executions.execute()),
-        false => block_on(group.run(&KEY, executions.work())),
-    })
-}
+use crate::kit::{
+    Executions, Group, KEY, check, group, group_after, pending, poll_once, spawn_run,
+};
 
 /// G1, G6, G7: the leader is dropped while a follower joins, waits or has yet to come. It goes on with
 /// the leader's work, or comes after that was dropped.
@@ -20,7 +13,7 @@ fn leader_dropped(blocking: bool) {
     let group = group();
     let executions = Executions::new();
     let leader = pending(group.call(&KEY).relay(executions.interrupted(1)));
-    let follower = spawn(&group, &executions, blocking);
+    let follower = spawn_run(&group, &executions, blocking);
     drop(leader);
     let value = follower.join().unwrap();
     assert_eq!(executions.execute(), value + 1, "an execution that nobody has the value of");
@@ -45,7 +38,7 @@ fn leader_of_two_dropped(skip: u64, blocking: bool) {
     let executions = Executions::new();
     let leader = pending(group.call(&KEY).relay(executions.interrupted(1)));
     let waiting = pending(group.run(&KEY, executions.work()));
-    let other = spawn(&group, &executions, blocking);
+    let other = spawn_run(&group, &executions, blocking);
     drop(leader);
     assert_eq!(block_on(waiting), 1, "the work was begun again");
     // It may have come after the landing.
@@ -72,7 +65,7 @@ fn g2_g7_the_successor_hands_the_work_over_too() {
         let leader = pending(group.call(&KEY).relay(executions.interrupted(2)));
         let mut second = pending(group.run(&KEY, executions.work()));
         let last = pending(group.run(&KEY, executions.work()));
-        let other = spawn(&group, &executions, false);
+        let other = spawn_run(&group, &executions, false);
         drop(leader);
         // It leads now, or another does or has done.
         let _ = poll_once(second.as_mut());
@@ -129,7 +122,7 @@ fn g1_the_last_follower_leaves_work_behind() {
         let leader = pending(group.call(&KEY).relay(executions.interrupted(1)));
         let follower = pending(group.run(&KEY, executions.work()));
         drop(leader);
-        let newcomer = spawn(&group, &executions, true);
+        let newcomer = spawn_run(&group, &executions, true);
         drop(follower);
         assert!(newcomer.join().unwrap() <= 2);
         assert!(group.is_empty(), "G4");

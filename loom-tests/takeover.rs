@@ -9,23 +9,14 @@ use loom::{
     thread,
 };
 
-use crate::kit::{Executions, Group, KEY, check, group, group_after, pending, poll_once};
-
-/// Starts a caller in a thread of its own: a task, or the thread itself.
-fn spawn(group: &Group, executions: &Executions, blocking: bool) -> thread::JoinHandle<u64> {
-    let (group, executions) = (group.clone(), executions.clone());
-    thread::spawn(move || match blocking {
-        true => group.run_blocking(&KEY, || executions.execute()),
-        false => block_on(group.run(&KEY, executions.work())),
-    })
-}
+use crate::kit::{Executions, KEY, check, group, group_after, pending, poll_once, spawn_run};
 
 /// G1, G6, G7: the leader is dropped while a follower joins, waits or has yet to come.
 fn leader_dropped(blocking: bool) {
     let group = group();
     let executions = Executions::new();
     let leader = pending(group.run(&KEY, executions.stuck()));
-    let follower = spawn(&group, &executions, blocking);
+    let follower = spawn_run(&group, &executions, blocking);
     drop(leader);
     // 1 is the drop of the cancelled work.
     assert!(follower.join().unwrap() > 1);
@@ -49,7 +40,7 @@ fn leader_of_two_dropped(skip: u64, blocking: bool) {
     let executions = Executions::new();
     let leader = pending(group.run(&KEY, executions.stuck()));
     let waiting = pending(group.run(&KEY, executions.work()));
-    let other = spawn(&group, &executions, blocking);
+    let other = spawn_run(&group, &executions, blocking);
     drop(leader);
     assert!(block_on(waiting) > 1);
     assert!(other.join().unwrap() > 1);
@@ -83,7 +74,7 @@ fn successor_dropped(skip: u64) {
     let executions = Executions::new();
     let leader = pending(group.run(&KEY, executions.stuck()));
     let chosen = pending(group.run(&KEY, executions.work()));
-    let other = spawn(&group, &executions, false);
+    let other = spawn_run(&group, &executions, false);
     drop(leader);
     drop(chosen);
     assert!(other.join().unwrap() > 1);
@@ -107,7 +98,7 @@ fn g6_leader_and_successor_are_dropped_at_once() {
         let group = group();
         let executions = Executions::new();
         let leader = pending(group.run(&KEY, executions.stuck()));
-        let other = spawn(&group, &executions, false);
+        let other = spawn_run(&group, &executions, false);
         let dropped = {
             let (group, executions) = (group.clone(), executions.clone());
             thread::spawn(move || {
@@ -129,7 +120,7 @@ fn g7_a_newcomer_races_the_takeover() {
         let group = group();
         let executions = Executions::new();
         let leader = pending(group.run(&KEY, executions.stuck()));
-        let follower = spawn(&group, &executions, false);
+        let follower = spawn_run(&group, &executions, false);
         drop(leader);
         let newcomer = group.run_blocking(&KEY, || executions.execute());
         let follower = follower.join().unwrap();
@@ -168,7 +159,7 @@ fn g4_a_newcomer_finds_the_flight_that_everybody_left() {
         let executions = Executions::new();
         let leader = pending(group.run(&KEY, executions.stuck()));
         let follower = pending(group.run(&KEY, executions.work()));
-        let newcomer = spawn(&group, &executions, true);
+        let newcomer = spawn_run(&group, &executions, true);
         drop(leader);
         drop(follower);
         assert!(newcomer.join().unwrap() > 1);
@@ -230,7 +221,7 @@ fn g7_the_successor_is_cancelled_too() {
         let executions = Executions::new();
         let leader = pending(group.run(&KEY, executions.stuck()));
         let mut second = pending(group.run(&KEY, executions.stuck()));
-        let other = spawn(&group, &executions, false);
+        let other = spawn_run(&group, &executions, false);
         drop(leader);
         // It leads now, or the other does or has done.
         let _ = poll_once(second.as_mut());
@@ -248,7 +239,7 @@ fn one_of_three_is_not_polled(skip: u64) {
     let leader = pending(group.run(&KEY, executions.stuck()));
     let idle = pending(group.run(&KEY, executions.work()));
     let waiting = pending(group.run(&KEY, executions.work()));
-    let other = spawn(&group, &executions, false);
+    let other = spawn_run(&group, &executions, false);
     drop(leader);
     assert!(block_on(waiting) > 1);
     assert!(other.join().unwrap() > 1);
