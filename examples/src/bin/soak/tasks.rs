@@ -6,7 +6,7 @@ use std::{
     panic::AssertUnwindSafe,
     slice,
     sync::{Arc, Mutex, PoisonError},
-    task::Poll,
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -22,6 +22,26 @@ use crate::{
     choices::{Course, Options},
     kind::Kind,
 };
+
+/// Polls to the end, or to where the caller loses patience: never, if it is `u32::MAX`.
+async fn poll_with_patience<T>(
+    patience: u32,
+    mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+) -> Option<T> {
+    let mut left = patience;
+    poll_fn(|cx| match poll(cx) {
+        Poll::Ready(value) => Poll::Ready(Some(value)),
+        Poll::Pending if patience == u32::MAX => Poll::Pending,
+        Poll::Pending if left == 0 => Poll::Ready(None),
+        Poll::Pending => {
+            // Patience ends whether anything happens or not.
+            left -= 1;
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+    })
+    .await
+}
 
 impl Soak {
     pub(crate) async fn work(&self, key: &Key, own: &Arc<Execution>, course: Course) -> Value {
@@ -203,21 +223,10 @@ impl Soak {
             }
             _ => u32::MAX,
         };
-        let mut left = patience;
-        let polled = poll_fn(|cx| {
+        let polled = poll_with_patience(patience, |cx| {
             let polled = call.as_mut().poll(cx);
             followed |= polled.is_pending() && !own.has_begun();
-            match polled {
-                Poll::Ready(answer) => Poll::Ready(Some(answer)),
-                Poll::Pending if patience == u32::MAX => Poll::Pending,
-                Poll::Pending if left == 0 => Poll::Ready(None),
-                Poll::Pending => {
-                    // Patience ends whether anything happens or not.
-                    left -= 1;
-                    cx.waker().wake_by_ref();
-                    Poll::Pending
-                }
-            }
+            polled
         });
         let limit = Duration::from_micros(rng.u64(..2_000));
         let hurries = rng.u32(..10) == 0;
@@ -278,17 +287,8 @@ impl Soak {
             }
         };
         let mut batch = Box::pin(self.group.run_many(keys, load));
-        let mut left = if rng.u32(..4) == 0 { rng.u32(..10) } else { u32::MAX };
-        let polled = poll_fn(|cx| match batch.as_mut().poll(cx) {
-            Poll::Ready(found) => Poll::Ready(Some(found)),
-            Poll::Pending if left == u32::MAX => Poll::Pending,
-            Poll::Pending if left == 0 => Poll::Ready(None),
-            Poll::Pending => {
-                left -= 1;
-                cx.waker().wake_by_ref();
-                Poll::Pending
-            }
-        });
+        let patience = if rng.u32(..4) == 0 { rng.u32(..10) } else { u32::MAX };
+        let polled = poll_with_patience(patience, |cx| batch.as_mut().poll(cx));
         let found = match AssertUnwindSafe(polled).catch_unwind().await {
             Ok(Some(found)) => found,
             Ok(None) => return self.count(Kind::Dropped),
