@@ -35,7 +35,8 @@ where
     /// abandoned (a follower with work of its own takes over) and absent from the answer; what `load`
     /// returns beyond its keys is dropped. Other batches that wait for a key that was left out load it again, so
     /// better return something for each, an `Option` or a `Result`. A joined key whose leader is cancelled is led by another
-    /// call of `load`, if it falls to this caller. Keys may be listed twice.
+    /// call of `load`, if it falls to this caller; keys that come free one by one are loaded one by one.
+    /// Keys may be listed twice.
     ///
     /// ```
     /// use shardflight::Group;

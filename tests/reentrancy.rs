@@ -390,3 +390,25 @@ fn g13_recursion_is_found_at_any_depth() {
         assert!(group.is_empty());
     });
 }
+
+/// G13: the handle of a flight that is to begin after this work would wait for the work. It is of use to
+/// whoever comes later.
+#[test]
+fn g13_work_that_waits_for_the_flight_after_it_is_reported() {
+    limited(|| {
+        let group: Group<u64, u32> = Group::new();
+        let next = RefCell::new(None);
+        let work = async {
+            let (task, handle) = group.call(&1).fresh().task(async { 2 }).expect("no limit");
+            assert_eq!(handle.clone().await, Err(CallError::Reentrant));
+            assert_eq!(handle.clone().wait(), Err(CallError::Reentrant));
+            next.replace(Some((task, handle)));
+            1
+        };
+        assert_eq!(block_on(group.run(&1, work)), 1);
+        let (task, handle) = next.take().expect("the work ran");
+        block_on(task);
+        assert_eq!(block_on(handle), Ok(2));
+        assert!(group.is_empty());
+    });
+}

@@ -600,6 +600,30 @@ fn g12_relayed_work_takes_its_runtime_to_a_thread() {
     });
 }
 
+/// G12: and so does its destructor, wherever it is dropped.
+#[cfg(feature = "tokio")]
+#[test]
+fn g12_relayed_work_is_dropped_in_the_context_of_its_runtime() {
+    limited(|| {
+        let group: Group<u64, u32> = Group::new();
+        let runtime = common::multi_thread();
+        let (tell, told) = mpsc::channel();
+        let work = async move {
+            let _last = OnDrop::new(move || {
+                let has_context = tokio::runtime::Handle::try_current().is_ok();
+                tell.send(has_context).expect("the test listens");
+            });
+            std::future::pending().await
+        };
+        let context = runtime.enter();
+        let call = Polled::pending(group.call(&1).relay(work));
+        drop(context);
+        drop(call);
+        assert_eq!(told.try_recv(), Ok(true));
+        assert!(group.is_empty());
+    });
+}
+
 /// G7: work that is ready when it is handed over is not polled again after it has returned, and a
 /// relay that leads at once needs nobody.
 #[test]

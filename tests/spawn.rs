@@ -594,6 +594,60 @@ fn g01_newcomers_to_a_dying_flight_take_over_and_are_not_told() {
     });
 }
 
+/// G7: a spawn with `OnCancel::Fail` that came to a dying flight outlives that, and is told when the leader
+/// after it is cancelled, though its task could have led.
+#[test]
+fn g07_spawn_that_came_to_a_dying_flight_is_told_of_the_next_cancellation() {
+    limited(|| {
+        let group: &'static Group<u64, u32> = Box::leak(Box::default());
+        let executions = Executions::default();
+        let (tell, told) = mpsc::channel();
+        let come = {
+            let executions = executions.clone();
+            move || {
+                // Tasks, because this is on the stack of the work, which may not wait for itself.
+                let able = [(); 2].map(|()| {
+                    let (task, _) = group.call(&1).task(executions.endless()).expect("no limit");
+                    Polled::pending(task)
+                });
+                let call = group.call(&1).on_cancel(OnCancel::Fail);
+                let (task, handle) = call.task(pending()).expect("no limit");
+                tell.send((able, Polled::pending(task), handle)).expect("the test listens");
+            }
+        };
+        let work = async move {
+            let _last = OnDrop::new(come);
+            pending().await
+        };
+        let (task, handle) = group.call(&1).abort_when_abandoned().task(work).expect("no limit");
+        let mut dying = Polled::pending(task);
+        drop(handle);
+        assert_eq!(dying.poll(), Poll::Ready(()));
+
+        let (mut able, mut task, handle) = told.try_recv().expect("they came");
+        let mut handle = Polled::new(handle);
+        assert!(handle.poll().is_pending());
+        // One of the two leads, if the task does not ask for it.
+        while executions.started() == 0 {
+            for caller in able.iter_mut().filter(|caller| caller.is_woken()) {
+                assert!(caller.poll().is_pending());
+            }
+        }
+        assert!(!handle.is_woken(), "it is not told of the abort");
+        // The leader goes, with or after the other.
+        for caller in able {
+            drop(caller);
+            if executions.running() == 0 {
+                break;
+            }
+        }
+        assert_eq!(handle.woken_value(), Err(CallError::Cancelled));
+        assert_eq!(task.poll(), Poll::Ready(()));
+        drop(task);
+        assert!(group.is_empty());
+    });
+}
+
 /// `lead_or_join` does not wait for a flight that is dying: it forgets it and leads a new one.
 #[test]
 fn g05_lead_or_join_forgets_a_dying_flight() {
