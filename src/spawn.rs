@@ -135,17 +135,13 @@ where
             return Poll::Ready(());
         }
         let this = self.as_mut().project();
-        match this.fly.as_ref().as_pin_ref().and_then(|fly| fly.led()) {
-            Some(led) if this.led.is_none() => {
-                led.set_alarm(&alarm);
-                *this.led = Some(Arc::clone(led));
-                // It may have been too late to ring.
-                match self.drops_what_nobody_wants(&alarm) {
-                    true => Poll::Ready(()),
-                    false => Poll::Pending,
-                }
-            }
-            _ => Poll::Pending,
+        if this.led.is_none()
+            && let Some(led) = this.fly.as_ref().as_pin_ref().and_then(|fly| fly.led())
+        {
+            // Who follows it may have gone before; but then the handle is still there, and rings.
+            led.set_alarm(&alarm);
+            *this.led = Some(Arc::clone(led));
         }
+        Poll::Pending
     }
 }

@@ -235,8 +235,8 @@ where
         if ask.max_age.is_some() {
             self.clock.turn_on();
         }
-        // A caller that finds somebody there makes no copy of its key.
-        // What is to be dated, and told of, begins in `enter`.
+        // A caller that finds somebody there makes no copy of its key. What is to be dated, and told of,
+        // begins in `enter`.
         if !self.cells.is_empty(hash) || self.clock.is_on() {
             return None;
         }
