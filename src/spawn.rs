@@ -138,7 +138,7 @@ where
         if this.led.is_none()
             && let Some(led) = this.fly.as_ref().as_pin_ref().and_then(|fly| fly.led())
         {
-            // Who follows it may have gone before; but then the handle is still there, and rings.
+            // Followers may have gone unheard before; whoever drops the last handle rings in any case.
             led.set_alarm(&alarm);
             *this.led = Some(Arc::clone(led));
         }
