@@ -11,8 +11,8 @@ use pin_project_lite::pin_project;
 use crate::{
     error::CallError,
     flight::{
-        Alarm, Answer, Ask, Enter, Entry, Flight, Fly, Follower, Handle, Lead, Permit, Waited,
-        Work, state::Who, wait,
+        Alarm, Answer, Ask, Enter, Entry, Flight, FlightId, Fly, Follower, Handle, Job, Lead,
+        Permit, Waited, Work, state::Who, wait,
     },
     sync::Arc,
     table::{Entered, KeyHash, Reach, Wanted},
@@ -22,7 +22,7 @@ use crate::{
 struct Aboard;
 
 impl<R: Reach> Enter<R> for Aboard {
-    fn begin(&self, _: Pin<&mut Lead<R>>) -> bool {
+    fn begin(&self, _: Pin<&mut Lead<R>>) -> Option<FlightId> {
         unreachable!("it is aboard from the beginning")
     }
 
@@ -95,6 +95,7 @@ pin_project! {
 impl<R, J, M, W, T> Task<R::V, Fly<R, Aboard, J, M, W, T>>
 where
     R: Reach,
+    J: Job<R::V>,
     M: Fn(Follower<R>) -> W,
     W: Future<Output = Waited<R>>,
     Fly<R, Aboard, J, M, W, T>: Future<Output = Answer<R::V>>,
@@ -122,6 +123,7 @@ where
 impl<R, J, M, W, T> Future for Task<R::V, Fly<R, Aboard, J, M, W, T>>
 where
     R: Reach,
+    J: Job<R::V>,
     M: Fn(Follower<R>) -> W,
     W: Future<Output = Waited<R>>,
     Fly<R, Aboard, J, M, W, T>: Future<Output = Answer<R::V>>,

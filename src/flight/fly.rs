@@ -16,7 +16,7 @@ use std::{
 use pin_project_lite::pin_project;
 
 use super::{
-    Ask, Asks, Entry, Flight, Follower, Lead, Pending, Permit, Waited,
+    Ask, Asks, Entry, Flight, FlightId, Follower, Lead, Pending, Permit, Waited,
     work::{self, Job},
 };
 use crate::{
@@ -33,7 +33,7 @@ pub(crate) type Answer<V> = Result<Outcome<V>, CallError>;
 /// How a call comes to a flight.
 pub(crate) trait Enter<R: Reach> {
     /// Without a lock, if it can.
-    fn begin(&self, lead: Pin<&mut Lead<R>>) -> bool;
+    fn begin(&self, lead: Pin<&mut Lead<R>>) -> Option<FlightId>;
 
     /// With one.
     fn meet(&self, lead: Pin<&mut Lead<R>>) -> Entry<R>;
@@ -54,7 +54,7 @@ where
     A: Asks,
 {
     #[inline(always)]
-    fn begin(&self, lead: Pin<&mut Lead<&'a Table<K, V>>>) -> bool {
+    fn begin(&self, lead: Pin<&mut Lead<&'a Table<K, V>>>) -> Option<FlightId> {
         let (table, hash) = self.core.locate(self.key);
         lead.begin(table, hash, self.key, self.asks.ask())
     }
@@ -71,6 +71,7 @@ pin_project! {
     pub(crate) struct Fly<R, E, J, M, W, T>
     where
         R: Reach,
+        J: Job<R::V>,
     {
         enter: E,
         done: bool,
@@ -87,16 +88,18 @@ pin_project! {
     impl<R, E, J, M, W, T> PinnedDrop for Fly<R, E, J, M, W, T>
     where
         R: Reach,
+        J: Job<R::V>,
     {
         /// A follower leaves before its work, which never ran, is dropped: while that takes its time
         /// or calls the group, nobody must wait for this one to take over (G6).
         fn drop(this: Pin<&mut Self>) {
-            let mut stage = this.project().stage;
+            let this = this.project();
+            let mut stage = this.stage;
             match stage.as_mut().project() {
                 StageProj::Following { .. } | StageProj::Pending { .. } => {
                     stage.set(Stage::Leading { lead: Lead::none() });
                 }
-                StageProj::Leading { .. } => {}
+                StageProj::Leading { lead } => lead.cancel(this.work),
             }
         }
     }
@@ -115,6 +118,7 @@ pin_project! {
 impl<R, E, J, M, W, T> Fly<R, E, J, M, W, T>
 where
     R: Reach,
+    J: Job<R::V>,
     M: Fn(Follower<R>) -> W,
 {
     pub(crate) fn new(enter: E, work: J, wait: M, finish: T) -> Self {
@@ -200,6 +204,33 @@ where
         };
         Poll::Ready(Some(answer))
     }
+
+    /// All that comes after the first poll of a call that found its key free.
+    #[inline(never)]
+    fn go_on<A>(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<A>
+    where
+        T: Fn(Answer<R::V>) -> A,
+    {
+        let is_leading = match self.as_mut().project().stage.project() {
+            StageProj::Leading { lead } if lead.is_led() => {
+                lead.expect_end();
+                true
+            }
+            _ => false,
+        };
+        if !is_leading && let Some(answer) = ready!(self.as_mut().wait(cx)) {
+            let this = self.project();
+            *this.done = true;
+            return Poll::Ready((this.finish)(answer));
+        }
+        let this = self.project();
+        let StageProj::Leading { mut lead } = this.stage.project() else {
+            unreachable!("it waited for nothing else")
+        };
+        let returned = ready!(lead.as_mut().poll(this.work, cx));
+        *this.done = true;
+        Poll::Ready((this.finish)(finish_leading(lead, returned)))
+    }
 }
 
 impl<R, E, J, M, W, T, A> Future for Fly<R, E, J, M, W, T>
@@ -214,34 +245,24 @@ where
 {
     type Output = A;
 
+    /// For a call that finds its key free, and whose work does not wait, this is all.
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<A> {
-        let mut this = self.as_mut().project();
+        let this = self.as_mut().project();
         assert!(!*this.done, "the future of a call was polled after it returned");
-        let is_leading = match this.stage.as_mut().project() {
-            StageProj::Leading { lead } if lead.is_led() => {
-                lead.expect_end();
-                true
-            }
-            StageProj::Leading { mut lead } => {
-                let began = this.enter.begin(lead.as_mut());
-                if began {
-                    lead.start_quietly(this.work.as_mut());
+        let (lead, polled) = match this.stage.project() {
+            StageProj::Leading { mut lead } if !lead.is_led() => {
+                match this.enter.begin(lead.as_mut()) {
+                    Some(id) => {
+                        let polled = lead.as_mut().poll_first(id, this.work, cx);
+                        (lead, polled)
+                    }
+                    None => return self.go_on(cx),
                 }
-                began
             }
-            StageProj::Following { .. } | StageProj::Pending { .. } => false,
+            _ => return self.go_on(cx),
         };
-        if !is_leading && let Some(answer) = ready!(self.as_mut().wait(cx)) {
-            let this = self.project();
-            *this.done = true;
-            return Poll::Ready((this.finish)(answer));
-        }
-        let mut this = self.project();
-        let StageProj::Leading { mut lead } = this.stage.as_mut().project() else {
-            unreachable!("it waited for nothing else")
-        };
-        let returned = ready!(lead.as_mut().poll(this.work.as_mut(), cx));
+        let returned = ready!(polled);
         *this.done = true;
         Poll::Ready((this.finish)(finish_leading(lead, returned)))
     }
@@ -262,15 +283,14 @@ where
 {
     let (table, hash) = core.locate(key);
     let mut lead = pin!(Lead::none());
-    let returned = if lead.as_mut().begin(table, hash, key, asks.ask()) {
-        work::call(lead.id(), work)
-    } else {
-        match meet_blocking(lead.as_mut(), table, key, asks.ask()) {
+    let returned = match lead.as_mut().begin(table, hash, key, asks.ask()) {
+        Some(id) => work::call(id, work),
+        None => match meet_blocking(lead.as_mut(), table, key, asks.ask()) {
             Ok(None) if lead.has_relay() => block_on(poll_fn(|cx| lead.as_mut().poll_relay(cx))),
             Ok(None) => lead.around(|| work::call(lead.id(), work)),
             Ok(Some(value)) => return Ok(Outcome { value, role: Role::Joined }),
             Err(error) => return Err(error),
-        }
+        },
     };
     finish_leading(lead, returned)
 }

@@ -3,6 +3,7 @@
 use std::{
     any::Any,
     borrow::Borrow,
+    mem::{self, ManuallyDrop},
     pin::Pin,
     task::{Context, Poll},
 };
@@ -25,7 +26,8 @@ pin_project! {
     where
         R: Reach,
     {
-        held: Held<R>,
+        // Dropped by hand: where there is no flight any more, there is nothing to look for.
+        held: ManuallyDrop<Held<R>>,
         #[pin]
         node: Node<R::K>,
     }
@@ -37,9 +39,18 @@ pin_project! {
         #[inline(always)]
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
-            this.held.give_up(Some(this.node));
+            if this.held.table.is_some() {
+                give_up(this.held, this.node);
+            }
         }
     }
+}
+
+#[cold]
+#[inline(never)]
+fn give_up<R: Reach>(held: &mut ManuallyDrop<Held<R>>, node: Pin<&mut Node<R::K>>) {
+    let mut held = ManuallyDrop::into_inner(mem::replace(held, ManuallyDrop::new(Held::none())));
+    held.give_up(Some(node));
 }
 
 /// What a caller is that has not begun a flight at once.
@@ -59,16 +70,15 @@ impl<R: Reach> Lead<R> {
     /// Of no flight.
     #[inline(always)]
     pub(crate) fn none() -> Self {
-        Self { held: Held::none(), node: Node::new() }
+        Self { held: ManuallyDrop::new(Held::none()), node: Node::new() }
     }
 
     #[inline(always)]
     pub(crate) fn taken_over(permit: Permit<R>) -> Self {
-        Self { held: permit.into_held(), node: Node::new() }
+        Self { held: ManuallyDrop::new(permit.into_held()), node: Node::new() }
     }
 
-    /// Step 1, as far as it goes without a lock. `true` if this is the lead of the key's flight now;
-    /// otherwise the caller has to `meet` whoever is there.
+    /// Step 1, as far as it goes without a lock. If it returns a flight, this is its lead; otherwise the caller has to `meet` whoever is there.
     #[inline(always)]
     pub(crate) fn begin<Q>(
         self: Pin<&mut Self>,
@@ -76,17 +86,17 @@ impl<R: Reach> Lead<R> {
         hash: KeyHash,
         key: &Q,
         ask: &Ask,
-    ) -> bool
+    ) -> Option<FlightId>
     where
         R::K: Borrow<Q>,
         Q: ?Sized + Eq + ToOwned<Owned = R::K>,
     {
         let this = self.project();
         this.held.hash = hash;
-        let Some(id) = table.table().claim(hash, key, ask, this.node) else { return false };
+        let id = table.table().claim(hash, key, ask, this.node)?;
         this.held.id = id;
         this.held.table = Some(table);
-        true
+        Some(id)
     }
 
     /// Step 1, the rest. With `Entry::Began` this is the lead of the key's flight.
@@ -151,25 +161,30 @@ impl<R: Reach> Lead<R> {
     }
 
     /// Begins the work, unless there is some already that goes on.
+    #[inline(always)]
     pub(crate) fn start<J: Job<R::V>>(self: Pin<&mut Self>, work: Pin<&mut J>) {
-        let is_watched = self.held.is_watched();
-        self.start_work(work, is_watched);
-    }
-
-    /// The same for a flight that began without anybody to meet, and with nobody to be told.
-    #[inline(always)]
-    pub(crate) fn start_quietly<J: Job<R::V>>(self: Pin<&mut Self>, work: Pin<&mut J>) {
-        self.start_work(work, false);
-    }
-
-    #[inline(always)]
-    fn start_work<J: Job<R::V>>(self: Pin<&mut Self>, work: Pin<&mut J>, is_watched: bool) {
         let held = self.project().held;
         if !held.has_relay()
-            && let Some(relay) = work.start(held.id, is_watched)
+            && let Some(relay) = work.start()
         {
             held.relay = Some(relay);
         }
+    }
+
+    /// Begins the work of a flight that has just begun without a lock, so that nobody is to be told.
+    #[inline(always)]
+    pub(crate) fn poll_first<J: Job<R::V>>(
+        self: Pin<&mut Self>,
+        id: FlightId,
+        mut work: Pin<&mut J>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<R::V, Payload>> {
+        if let Some(relay) = work.as_mut().start() {
+            let held = self.project().held;
+            held.relay = Some(relay);
+            return held.poll_relay(cx);
+        }
+        work.poll(id, cx)
     }
 
     /// Polls the flight's work: its own, or its leader's.
@@ -180,7 +195,20 @@ impl<R: Reach> Lead<R> {
         cx: &mut Context<'_>,
     ) -> Poll<Result<R::V, Payload>> {
         let held = self.project().held;
-        if held.has_relay() { held.poll_relay(cx) } else { work.poll(held, cx) }
+        if held.has_relay() {
+            return held.poll_relay(cx);
+        }
+        if held.is_watched() {
+            return poll_watched(held, work, cx);
+        }
+        work.poll(held.id, cx)
+    }
+
+    /// Before the lead of a flight is dropped: ends the work of its leader.
+    pub(crate) fn cancel(&self, work: Pin<&mut impl Job<R::V>>) {
+        if self.is_led() {
+            work.cancel(self.held.id);
+        }
     }
 
     pub(crate) fn poll_relay(
@@ -195,12 +223,26 @@ impl<R: Reach> Lead<R> {
     where
         R::V: Clone,
     {
-        let this = self.project();
-        this.held.land(Some(this.node), value)
+        let mut this = self.project();
+        match this.held.ends_alone(this.node.as_mut()) {
+            true => (value, 0),
+            false => this.held.land(Some(this.node), value),
+        }
     }
 
     pub(crate) fn panicked(self: Pin<&mut Self>, payload: &(dyn Any + Send)) {
         let this = self.project();
         this.held.panicked(Some(this.node), payload);
     }
+}
+
+/// Inside of what the observer puts around it.
+#[cold]
+#[inline(never)]
+fn poll_watched<R: Reach>(
+    held: &Held<R>,
+    work: Pin<&mut impl Job<R::V>>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<R::V, Payload>> {
+    held.around(|| work.poll(held.id, cx))
 }

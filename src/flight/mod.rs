@@ -152,7 +152,7 @@ pub(crate) use self::{
     pending::Pending,
     permit::Permit,
     reentry::Batch,
-    work::{Payload, Relay, Relayed, Work},
+    work::{Job, Payload, Relay, Relayed, Work},
 };
 
 use std::{

@@ -23,7 +23,7 @@ pub(crate) struct Permit<R: Reach>(Held<R>);
 
 /// The same without the drop, for one that has to do it in its own way.
 pub(crate) struct Held<R: Reach> {
-    /// `None` before there is a flight, and once it is over.
+    /// `None` before there is a flight, and once it is over. Then there is neither `flight` nor `relay`.
     pub(super) table: Option<R>,
     pub(super) id: FlightId,
     pub(super) hash: KeyHash,
@@ -63,21 +63,34 @@ impl<R: Reach> Held<R> {
         around(self.table.as_ref(), self.id, part)
     }
 
+    #[inline(always)]
     pub(super) fn is_watched(&self) -> bool {
         self.table.as_ref().is_some_and(|table| table.table().watch().is_some())
     }
 
     /// Takes the flight out of the table and hands over its followers, if it has any (G3: first the
     /// slot goes, then the outcome appears). The key comes along, for its `Drop` to run last.
-    #[inline(always)]
     fn close(&mut self, home: Home<'_, R>, end: End) -> Option<Closed<R::K, R::V>> {
         let table = self.table.take().expect("a flight ends once");
         debug_assert!(self.relay.is_none(), "it has returned");
         table.table().close(self.hash, self.id, home, self.flight.take(), end)
     }
 
-    /// Step 2. Returns the leader's value and the number of followers.
+    /// Step 2 of a flight that is in its cell and that nobody has looked at. `false` if it is not.
     #[inline(always)]
+    pub(super) fn ends_alone(&mut self, node: Pin<&mut Node<R::K>>) -> bool {
+        // Taken first: the `Drop` of the key finds a flight that is over.
+        let Some(table) = self.table.take() else { return false };
+        let has_ended = table.table().end(self.hash, node);
+        if !has_ended {
+            self.table = Some(table);
+        }
+        has_ended
+    }
+
+    /// Step 2. Returns the leader's value and the number of followers.
+    #[cold]
+    #[inline(never)]
     pub(super) fn land(&mut self, home: Home<'_, R>, value: R::V) -> (R::V, usize)
     where
         R::V: Clone,

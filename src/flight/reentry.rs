@@ -32,7 +32,8 @@ plain_thread_local! {
 }
 
 thread_local! {
-    /// Flights nested deeper than `INLINE`. Each of them has a stack frame, so there cannot be many.
+    /// Flights nested deeper than `INLINE`, and after them such as were. Each of them has, or had, a stack
+    /// frame, so there cannot be many.
     static DEEPER: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
 
     static BATCHES: RefCell<Vec<Batch>> = const { RefCell::new(Vec::new()) };
@@ -88,10 +89,8 @@ pub(crate) fn within<R>(id: FlightId, part: impl FnOnce() -> R) -> R {
     impl Drop for Leave {
         #[inline]
         fn drop(&mut self) {
+            // Those in `DEEPER` stay until others come into their place.
             STACK.with(|stack| stack.depth.set(self.depth));
-            if self.depth >= INLINE {
-                let _ = deeper(|flights| flights.pop());
-            }
         }
     }
 
@@ -99,7 +98,7 @@ pub(crate) fn within<R>(id: FlightId, part: impl FnOnce() -> R) -> R {
         let depth = stack.depth.get();
         match stack.inline.get(depth) {
             Some(place) => place.set(id.0),
-            None => _ = deeper(|flights| flights.push(id.0)),
+            None => go_deeper(depth, id),
         }
         stack.depth.set(depth + 1);
         depth
@@ -119,15 +118,27 @@ fn is_on_the_stack(id: FlightId) -> bool {
     STACK.with(|stack| {
         let depth = stack.depth.get();
         stack.inline[..depth.min(INLINE)].iter().any(|place| place.get() == id.0)
-            || depth > INLINE && deeper(|flights| flights.contains(&id.0)).unwrap_or(false)
+            || depth > INLINE && is_deeper(depth, id)
             || stack.batches.get() > 0 && Batch::is_running(id)
     })
 }
 
-/// `None` while the thread's locals are being destroyed: then recursion this deep goes unseen.
+/// While the thread's locals are being destroyed, recursion this deep goes unseen.
 #[cold]
-fn deeper<R>(f: impl FnOnce(&mut Vec<u64>) -> R) -> Option<R> {
-    DEEPER.try_with(|flights| f(&mut flights.borrow_mut())).ok()
+fn go_deeper(depth: usize, id: FlightId) {
+    let _ = DEEPER.try_with(|flights| {
+        let mut flights = flights.borrow_mut();
+        flights.truncate(depth - INLINE);
+        flights.push(id.0);
+    });
+}
+
+#[cold]
+fn is_deeper(depth: usize, id: FlightId) -> bool {
+    let is_there = |flights: &RefCell<Vec<u64>>| {
+        flights.borrow().iter().take(depth - INLINE).any(|&flight| flight == id.0)
+    };
+    DEEPER.try_with(is_there).unwrap_or(false)
 }
 
 #[cfg(all(test, not(loom)))]

@@ -10,8 +10,7 @@ use std::{
 
 use pin_project_lite::pin_project;
 
-use super::{FlightId, permit::Held, reentry};
-use crate::table::Reach;
+use super::{FlightId, reentry};
 
 pub(crate) type Payload = Box<dyn Any + Send>;
 
@@ -63,17 +62,16 @@ fn finish_poll<V>(
 
 /// What a caller brings for the case that it leads.
 pub(crate) trait Job<V> {
-    /// From here on the work belongs to this flight. What is returned is the flight's own and polled
+    /// From here on the work belongs to a flight. What is returned is the flight's own and polled
     /// instead.
-    fn start(self: Pin<&mut Self>, id: FlightId, is_watched: bool) -> Option<Relay<V>>;
+    fn start(self: Pin<&mut Self>) -> Option<Relay<V>>;
 
-    /// Polls the started work, if it is watched inside of what the observer of its lead puts around
-    /// it. When this is `Ready` the future has been dropped, panic or not.
-    fn poll<R: Reach<V = V>>(
-        self: Pin<&mut Self>,
-        held: &Held<R>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<V, Payload>>;
+    /// Polls the started work as a part of flight `id`. When this is `Ready` the future has been
+    /// dropped, panic or not.
+    fn poll(self: Pin<&mut Self>, id: FlightId, cx: &mut Context<'_>) -> Poll<Result<V, Payload>>;
+
+    /// Drops the started work as a part of flight `id`, if it has not returned (G1, G13).
+    fn cancel(self: Pin<&mut Self>, id: FlightId);
 }
 
 /// Runs a closure's work as part of flight `id`.
@@ -81,50 +79,29 @@ pub(super) fn call<V>(id: FlightId, work: impl FnOnce() -> V) -> Result<V, Paylo
     reentry::within(id, || catch_unwind(AssertUnwindSafe(work)))
 }
 
-/// What a caller's work is a part of.
-#[derive(Clone, Copy)]
-enum PartOf {
-    Nothing,
-    Flight(FlightId),
-    Watched(FlightId),
-}
-
 pin_project! {
-    /// A future that becomes a flight's work if its caller leads.
+    /// A future that becomes a flight's work if its caller leads. Who holds it cancels it before it is
+    /// dropped, if it does.
     pub(crate) struct Work<F> {
-        part: PartOf,
         #[pin]
         future: Option<F>,
-    }
-
-    impl<F> PinnedDrop for Work<F> {
-        fn drop(this: Pin<&mut Self>) {
-            this.clear();
-        }
     }
 }
 
 impl<F> Work<F> {
     pub(crate) fn new(future: F) -> Self {
-        Self { part: PartOf::Nothing, future: Some(future) }
-    }
-
-    /// Drops the future as what it is: a part of the execution, if it was one (G1, G13).
-    #[inline]
-    fn clear(self: Pin<&mut Self>) {
-        let mut this = self.project();
-        match *this.part {
-            PartOf::Flight(id) | PartOf::Watched(id) if this.future.is_some() => {
-                reentry::within(id, || this.future.set(None));
-            }
-            _ => this.future.set(None),
-        }
+        Self { future: Some(future) }
     }
 }
 
-impl<F: Future> Work<F> {
+impl<F: Future> Job<F::Output> for Work<F> {
     #[inline(always)]
-    fn poll_part(
+    fn start(self: Pin<&mut Self>) -> Option<Relay<F::Output>> {
+        None
+    }
+
+    #[inline(always)]
+    fn poll(
         mut self: Pin<&mut Self>,
         id: FlightId,
         cx: &mut Context<'_>,
@@ -140,39 +117,14 @@ impl<F: Future> Work<F> {
                 polled
             }))
         });
-        finish_poll(polled, || self.clear())
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn poll_watched<R: Reach>(
-        self: Pin<&mut Self>,
-        held: &Held<R>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<F::Output, Payload>> {
-        let PartOf::Watched(id) = self.part else {
-            unreachable!("work is polled only by a leader")
-        };
-        held.around(|| self.poll_part(id, cx))
-    }
-}
-
-impl<F: Future> Job<F::Output> for Work<F> {
-    #[inline(always)]
-    fn start(self: Pin<&mut Self>, id: FlightId, is_watched: bool) -> Option<Relay<F::Output>> {
-        *self.project().part = if is_watched { PartOf::Watched(id) } else { PartOf::Flight(id) };
-        None
+        finish_poll(polled, || self.cancel(id))
     }
 
     #[inline]
-    fn poll<R: Reach<V = F::Output>>(
-        self: Pin<&mut Self>,
-        held: &Held<R>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<F::Output, Payload>> {
-        match self.part {
-            PartOf::Flight(id) => self.poll_part(id, cx),
-            _ => self.poll_watched(held, cx),
+    fn cancel(self: Pin<&mut Self>, id: FlightId) {
+        let mut future = self.project().future;
+        if future.is_some() {
+            reentry::within(id, || future.set(None));
         }
     }
 }
@@ -191,18 +143,21 @@ impl<F> Relayed<F> {
 impl<F> Unpin for Relayed<F> {}
 
 impl<F: Future + Send + 'static> Job<F::Output> for Relayed<F> {
-    fn start(mut self: Pin<&mut Self>, _: FlightId, _: bool) -> Option<Relay<F::Output>> {
+    fn start(mut self: Pin<&mut Self>) -> Option<Relay<F::Output>> {
         let future = self.0.take().expect("a caller leads once");
         #[cfg(feature = "tokio")]
         let future = crate::tokio::InRuntime::new(future);
         Some(Box::pin(future))
     }
 
-    fn poll<R: Reach<V = F::Output>>(
+    fn poll(
         self: Pin<&mut Self>,
-        _: &Held<R>,
+        _: FlightId,
         _: &mut Context<'_>,
     ) -> Poll<Result<F::Output, Payload>> {
         unreachable!("it was handed to the flight")
     }
+
+    /// What is the flight's goes with the lead. Here is only what was never begun.
+    fn cancel(self: Pin<&mut Self>, _: FlightId) {}
 }

@@ -503,28 +503,21 @@ where
         self.cells.prefetch(hash);
     }
 
+    /// Step 2 without a lock, of a flight in its cell that nobody has looked at, so that nobody has
+    /// joined. `false` if it is none, or somebody is to be told. Its key is dropped here.
+    #[inline(always)]
+    pub(crate) fn end(&self, hash: KeyHash, mut node: Pin<&mut Node<K>>) -> bool {
+        let released = node.is_quiet() && self.cells.release(hash, node.as_mut());
+        if released {
+            node.take_key();
+        }
+        released
+    }
+
     /// Step 2, its locked part: by id, so that a newer flight of the key stays (G5). The number of
     /// followers is read in the critical section that ends joining, which makes it final (G3).
     /// `None` if nobody waits.
-    #[inline(always)]
     pub(crate) fn close(
-        &self,
-        hash: KeyHash,
-        id: FlightId,
-        mut home: Option<Pin<&mut Node<K>>>,
-        own: Option<Arc<Flight<V>>>,
-        end: End,
-    ) -> Option<Closed<K, V>> {
-        let is_quiet = home.as_ref().is_some_and(|node| node.is_quiet());
-        if is_quiet && self.release(hash, &mut home) {
-            return None;
-        }
-        self.close_slowly(hash, id, home, own, end)
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn close_slowly(
         &self,
         hash: KeyHash,
         id: FlightId,
@@ -538,9 +531,7 @@ where
         }
     }
 
-    /// Ends a flight that began in its cell and that nobody has looked at, so that nobody has joined.
-    /// Its key is dropped here.
-    #[inline(always)]
+    /// Ends a flight that began in its cell and that nobody has looked at. Its key is dropped here.
     fn release(&self, hash: KeyHash, home: &mut Option<Pin<&mut Node<K>>>) -> bool {
         let Some(node) = home else { return false };
         let released = node.is_claimed() && self.cells.release(hash, node.as_mut());
