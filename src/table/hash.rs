@@ -24,6 +24,12 @@ impl KeyHash {
         (u64::from(self.0) >> (32 - bits)) as usize
     }
 
+    /// Without the last bits, so many: with a shift that is known the number of a cell.
+    #[inline(always)]
+    pub(super) fn after(self, shift: u32) -> usize {
+        (self.0 >> shift) as usize
+    }
+
     /// The last bits.
     #[inline(always)]
     pub(super) fn trailing(self) -> usize {

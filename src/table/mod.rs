@@ -40,7 +40,7 @@ use std::{borrow::Borrow, collections::BTreeMap, hash::Hash, marker::PhantomData
 
 pub(crate) use self::{cells::Node, clock::Stamp, hash::KeyHash, watched::End};
 use self::{
-    cells::{Cells, Look, Moved, Place},
+    cells::{Cells, Look, Moved, Place, Spot},
     clock::Clock,
     map::{Map, Shard, Slot},
 };
@@ -237,15 +237,17 @@ where
         }
         // A caller that finds somebody there makes no copy of its key. What is to be dated, and told of,
         // begins in `enter`.
-        if !self.cells.is_empty(hash) || self.clock.is_on() {
+        let spot = self.cells.spot(hash);
+        if !spot.is_empty() || self.clock.is_on() {
             return None;
         }
-        self.claim_cell(hash, key, Stamp::NONE, node)
+        self.claim_spot(&spot, hash, key, Stamp::NONE, node)
     }
 
     #[inline(always)]
-    fn claim_cell<Q>(
+    fn claim_spot<Q>(
         &self,
+        spot: &Spot<'_, K>,
         hash: KeyHash,
         key: &Q,
         began: Stamp,
@@ -257,7 +259,7 @@ where
     {
         let id = self.map.next_id();
         node.as_mut().fill(key.to_owned(), id, hash, began);
-        self.cells.claim(hash, node).then_some(id)
+        spot.claim(hash, node).then_some(id)
     }
 
     /// Step 1. If the caller leads, the node may be in the table until `close` or `abandon`.
@@ -291,8 +293,9 @@ where
         K: Borrow<Q>,
         Q: ?Sized + Eq + ToOwned<Owned = K>,
     {
-        let claimed = match self.cells.is_empty(hash) {
-            true => self.claim_cell(hash, key, self.clock.now(), node.as_mut()),
+        let spot = self.cells.spot(hash);
+        let claimed = match spot.is_empty() {
+            true => self.claim_spot(&spot, hash, key, self.clock.now(), node.as_mut()),
             false => None,
         };
         let entered = match claimed {
@@ -377,7 +380,7 @@ where
                     }
                     Place::Empty => {
                         node.as_mut().fill(key, id, hash, began);
-                        if self.cells.claim(hash, node.as_mut()) {
+                        if self.cells.spot(hash).claim(hash, node.as_mut()) {
                             return Entered::Lead(id);
                         }
                         // Lost, as above.

@@ -78,51 +78,46 @@ impl<K> Word<K> {
 type Cell<K> = AtomicPtr<Node<K>>;
 
 pub(super) struct Cells<K> {
+    /// 2 to the power of 32 - `shift`, so that what is left of a hash is always one of them.
     cells: Box<[Cell<K>]>,
-    bits: u32,
+    shift: u32,
 }
+
+/// The cell of a key.
+pub(super) struct Spot<'c, K>(&'c Cell<K>);
 
 impl<K> Cells<K> {
     /// 2 to the power of `bits` cells.
     pub(super) fn new(bits: u32) -> Self {
+        assert!((1..=32).contains(&bits));
         let cells = (0..1_usize << bits).map(|_| AtomicPtr::new(ptr::null_mut())).collect();
-        Self { cells, bits }
+        Self { cells, shift: 32 - bits }
     }
 
     #[inline(always)]
     fn of(&self, hash: KeyHash) -> &Cell<K> {
-        &self.cells[hash.leading(self.bits)]
+        let cell = hash.after(self.shift);
+        debug_assert!(cell < self.cells.len());
+        // SAFETY: a hash of 32 bits without `shift` of them is less than 2 to the power of the others,
+        // which is how many cells there are (`new`).
+        unsafe { self.cells.get_unchecked(cell) }
+    }
+
+    #[inline(always)]
+    pub(super) fn spot(&self, hash: KeyHash) -> Spot<'_, K> {
+        Spot(self.of(hash))
     }
 
     /// Those of a shard, one of `2 ^ shard_bits`.
     fn of_shard(&self, shard: usize, shard_bits: u32) -> &[Cell<K>] {
-        let each = self.bits - shard_bits;
+        let each = 32 - self.shift - shard_bits;
         &self.cells[shard << each..(shard + 1) << each]
     }
 
-    /// Whether nothing of this cell is in flight, so that a claim is worth trying.
+    /// Whether nothing of this cell is in flight.
     #[inline(always)]
     pub(super) fn is_empty(&self, hash: KeyHash) -> bool {
-        // Acquire: who learns from this that a flight has ended sees what it did.
-        self.of(hash).load(Ordering::Acquire).is_null()
-    }
-
-    /// Begins the node's flight in its cell, if that is `Empty`. Needs no lock.
-    #[inline(always)]
-    pub(super) fn claim(&self, hash: KeyHash, mut node: Pin<&mut Node<K>>) -> bool {
-        let raw = Link::to(as_ptr(node.as_mut()), hash).0;
-        // Before the claim: from then on others read the node.
-        node.as_mut().set_claimed(true);
-        // Release: whoever looks at the node sees what was put into it. Acquire: the flight that begins
-        // sees what the one before it did.
-        let claimed = self
-            .of(hash)
-            .compare_exchange(ptr::null_mut(), raw, Ordering::AcqRel, Ordering::Relaxed)
-            .is_ok();
-        if !claimed {
-            node.set_claimed(false);
-        }
-        claimed
+        self.spot(hash).is_empty()
     }
 
     /// Has the cell's cache line brought here, to be written: the compare-exchange of a release waits
@@ -177,6 +172,33 @@ impl<K> Cells<K> {
             }
         };
         self.of_shard(shard, shard_bits).iter().map(chain).sum()
+    }
+}
+
+impl<K> Spot<'_, K> {
+    /// Whether nothing of this cell is in flight, so that a claim is worth trying.
+    #[inline(always)]
+    pub(super) fn is_empty(&self) -> bool {
+        // Acquire: who learns from this that a flight has ended sees what it did.
+        self.0.load(Ordering::Acquire).is_null()
+    }
+
+    /// Begins the flight of a node with the key's hash in this cell, if that is `Empty`. Needs no lock.
+    #[inline(always)]
+    pub(super) fn claim(&self, hash: KeyHash, mut node: Pin<&mut Node<K>>) -> bool {
+        let raw = Link::to(as_ptr(node.as_mut()), hash).0;
+        // Before the claim: from then on others read the node.
+        node.as_mut().set_claimed(true);
+        // Release: whoever looks at the node sees what was put into it. Acquire: the flight that begins
+        // sees what the one before it did.
+        let claimed = self
+            .0
+            .compare_exchange(ptr::null_mut(), raw, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok();
+        if !claimed {
+            node.set_claimed(false);
+        }
+        claimed
     }
 }
 
