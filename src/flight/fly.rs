@@ -269,6 +269,7 @@ where
 }
 
 /// The same for threads.
+#[inline]
 pub(crate) fn fly_blocking<K, V, S, Q>(
     core: &Core<K, V, S>,
     key: &Q,
@@ -297,6 +298,7 @@ where
 
 /// Waits for whoever is there. `None` if the caller leads.
 #[cold]
+#[inline(never)]
 fn meet_blocking<'a, K, V, Q>(
     mut lead: Pin<&mut Lead<&'a Table<K, V>>>,
     table: &'a Table<K, V>,

@@ -75,6 +75,7 @@ pub(crate) trait Job<V> {
 }
 
 /// Runs a closure's work as part of flight `id`.
+#[inline]
 pub(super) fn call<V>(id: FlightId, work: impl FnOnce() -> V) -> Result<V, Payload> {
     reentry::within(id, || catch_unwind(AssertUnwindSafe(work)))
 }
