@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     error::CallError,
-    flight::{Ask, Caller, Fly, Handle, Relayed, Work, fly_blocking, state::OnCancel, wait},
+    flight::{Ask, Caller, Fly, Handle, Relayed, Work, fly_blocking, state::OnCancel},
     group::{Core, Owned},
     outcome::Outcome,
     spawn,
@@ -235,7 +235,7 @@ where
         F: Future<Output = V>,
     {
         let caller = Caller { core: &**self.core, key: self.key, asks: self.ask };
-        Fly::new(caller, Work::new(work), wait, identity)
+        Fly::new(caller, Work::new(work), identity)
     }
 
     /// As [`run`](Self::run), but if this caller leads and is cancelled, its half-done work is not
@@ -284,7 +284,7 @@ where
         F: Future<Output = V> + Send + 'static,
     {
         let caller = Caller { core: &**self.core, key: self.key, asks: self.ask };
-        Fly::new(caller, Relayed::new(work), wait, identity)
+        Fly::new(caller, Relayed::new(work), identity)
     }
 
     /// As [`Group::run_blocking`](crate::Group::run_blocking), with the options of this call.

@@ -15,9 +15,7 @@ use crate::{
     call::Call,
     entry::{Entry, Lead},
     error::CallError,
-    flight::{
-        Answer, Ask, Caller, Fly, Handle, Permit, Plain, Work, fly_blocking, state::Who, wait,
-    },
+    flight::{Answer, Ask, Caller, Fly, Handle, Permit, Plain, Work, fly_blocking, state::Who},
     observer::{Observer, Watch},
     sync::Arc,
     table::{Entered, KeyHash, Reach, Table},
@@ -370,7 +368,7 @@ where
         F: Future<Output = V>,
     {
         let caller = Caller { core: &*self.core, key, asks: Plain };
-        Fly::new(caller, Work::new(work), wait, value_or_panic::<V>)
+        Fly::new(caller, Work::new(work), value_or_panic::<V>)
     }
 
     /// [`run`](Self::run) for threads: calls `work`, or blocks until the flight of the key has an

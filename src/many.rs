@@ -16,7 +16,7 @@ use pin_project_lite::pin_project;
 
 use crate::{
     CallError, Group,
-    flight::{Ask, Batch, Follower, Payload, Pending, Permit, Waited, wait},
+    flight::{Ask, Batch, Follower, Payload, Pending, Permit, Waited},
     group::unwind,
     table::{Entered, Reach, Table},
 };
@@ -150,7 +150,7 @@ where
 {
     let permit = match seat {
         Seat::Lead(permit) => permit,
-        Seat::Follow(follower) => match wait(follower).await {
+        Seat::Follow(follower) => match follower.await {
             Waited::Lead(permit) => permit,
             Waited::Landed(Ok(value)) => return Settled::Value(value),
             Waited::Landed(Err(panicked)) => unwind(&CallError::Panicked(panicked)),

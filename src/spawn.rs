@@ -12,7 +12,7 @@ use crate::{
     error::CallError,
     flight::{
         Alarm, Answer, Ask, Enter, Entry, Flight, FlightId, Fly, Follower, Handle, Job, Lead,
-        Permit, Waited, Work, state::Who, wait,
+        Permit, Work, state::Who,
     },
     sync::Arc,
     table::{Entered, KeyHash, Reach, Wanted},
@@ -64,7 +64,7 @@ where
         Entered::Follow(flight, ticket) if ticket.who() == Who::Able => {
             let handle = Handle::of_follower(Arc::clone(&flight), ticket, alarm.clone());
             let follower = Follower::new(owned, hash, flight, ticket);
-            let fly = Some(Fly::following(follower, Aboard, work, wait, identity));
+            let fly = Some(Fly::following(follower, Aboard, work, identity));
             return Ok((Task { alarm, led: None, fly }, handle));
         }
         Entered::Follow(flight, ticket) => {
@@ -78,7 +78,7 @@ where
     };
     let flight = Arc::clone(permit.flight().expect("it is shared from the beginning"));
     let handle = Handle::of_leader(Arc::clone(&flight), alarm.clone());
-    let fly = Some(Fly::leading(permit, Aboard, work, wait, identity));
+    let fly = Some(Fly::leading(permit, Aboard, work, identity));
     Ok((Task { alarm, led: Some(flight), fly }, handle))
 }
 
@@ -92,13 +92,11 @@ pin_project! {
     }
 }
 
-impl<R, J, M, W, T> Task<R::V, Fly<R, Aboard, J, M, W, T>>
+impl<R, J, T> Task<R::V, Fly<R, Aboard, J, T>>
 where
     R: Reach,
     J: Job<R::V>,
-    M: Fn(Follower<R>) -> W,
-    W: Future<Output = Waited<R>>,
-    Fly<R, Aboard, J, M, W, T>: Future<Output = Answer<R::V>>,
+    Fly<R, Aboard, J, T>: Future<Output = Answer<R::V>>,
 {
     /// A follower just leaves; a leader makes sure, in one step, that nobody comes any more who could
     /// not do without its work.
@@ -120,13 +118,11 @@ where
     }
 }
 
-impl<R, J, M, W, T> Future for Task<R::V, Fly<R, Aboard, J, M, W, T>>
+impl<R, J, T> Future for Task<R::V, Fly<R, Aboard, J, T>>
 where
     R: Reach,
     J: Job<R::V>,
-    M: Fn(Follower<R>) -> W,
-    W: Future<Output = Waited<R>>,
-    Fly<R, Aboard, J, M, W, T>: Future<Output = Answer<R::V>>,
+    Fly<R, Aboard, J, T>: Future<Output = Answer<R::V>>,
 {
     type Output = ();
 

@@ -6,7 +6,7 @@
 pub(crate) use self::cell::UnsafeCell;
 #[cfg(not(loom))]
 pub(crate) use std::sync::{
-    Arc, Mutex, MutexGuard, OnceLock,
+    Arc, Condvar, Mutex, MutexGuard, OnceLock,
     atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering},
 };
 
@@ -16,7 +16,7 @@ pub(crate) use self::model::OnceLock;
 pub(crate) use loom::{
     cell::UnsafeCell,
     sync::{
-        Arc, Mutex, MutexGuard,
+        Arc, Condvar, Mutex, MutexGuard,
         atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering},
     },
 };
@@ -24,6 +24,34 @@ pub(crate) use loom::{
 /// Locks a mutex whose critical sections run none of the user's code, so poison means nothing.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Waits on a condition variable; the flag says whether the time has come.
+#[cfg(not(loom))]
+pub(crate) fn wait_on<'a, T>(
+    condvar: &Condvar,
+    guard: MutexGuard<'a, T>,
+    deadline: Option<std::time::Instant>,
+) -> (MutexGuard<'a, T>, bool) {
+    match deadline {
+        None => (condvar.wait(guard).unwrap_or_else(|poisoned| poisoned.into_inner()), false),
+        Some(deadline) => {
+            let left = deadline.saturating_duration_since(std::time::Instant::now());
+            let (guard, timed_out) =
+                condvar.wait_timeout(guard, left).unwrap_or_else(|poisoned| poisoned.into_inner());
+            (guard, timed_out.timed_out())
+        }
+    }
+}
+
+/// loom has no time.
+#[cfg(loom)]
+pub(crate) fn wait_on<'a, T>(
+    condvar: &Condvar,
+    guard: MutexGuard<'a, T>,
+    _deadline: Option<std::time::Instant>,
+) -> (MutexGuard<'a, T>, bool) {
+    (condvar.wait(guard).unwrap_or_else(|poisoned| poisoned.into_inner()), false)
 }
 
 /// Waits as a thread until it is notified; or `false` when the time has come.
@@ -141,6 +169,12 @@ mod model {
             self.value.with_mut(|cell| unsafe { *cell = Some(value) });
             self.set.store(true, Ordering::Release);
             Ok(())
+        }
+
+        pub(crate) fn take(&mut self) -> Option<T> {
+            self.set.store(false, Ordering::Relaxed);
+            // SAFETY: it is borrowed for this alone.
+            self.value.with_mut(|cell| unsafe { (*cell).take() })
         }
     }
 

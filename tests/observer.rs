@@ -849,10 +849,13 @@ fn panics_of_values_and_keys_do_not_hide_the_end() {
             Unclonable
         }));
         let mut follower = Polled::pending(group.run(&1, async { unreachable!() }));
+        let mut last = Polled::pending(group.run(&1, async { unreachable!() }));
         assert_eq!(panic_text(|| leader.poll().is_ready()), "no clones");
         assert_eq!(panic_text(|| follower.poll().is_ready()), "no clones");
         drop(follower);
-        assert_eq!(log.take(), [Led, Joined, Landed(1), Left]);
+        // It gets the original.
+        assert!(last.poll().is_ready());
+        assert_eq!(log.take(), [Led, Joined, Joined, Landed(2), Left, Answered]);
 
         let (group, log) = logged::<Heavy, u64>();
         let key = std::mem::ManuallyDrop::new(Heavy(1));

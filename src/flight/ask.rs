@@ -31,6 +31,17 @@ impl Ask {
         nests: false,
         timeout: None,
     };
+
+    /// Whether it takes part in any flight, as anybody.
+    #[inline(always)]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.who == Who::Able
+            && !self.fresh
+            && self.max_followers == usize::MAX
+            && self.max_age.is_none()
+            && !self.is_watched
+            && !self.nests
+    }
 }
 
 /// Where the options come from: those of an everyday call need no room in its future.

@@ -66,26 +66,24 @@ where
 }
 
 pin_project! {
-    /// `E` brings the call to a flight. `W` is the future of waiting, which only the compiler can name;
-    /// `wait` makes one. `finish` turns the full answer into what the caller asked for.
-    pub(crate) struct Fly<R, E, J, M, W, T>
+    /// `E` brings the call to a flight. `finish` turns the full answer into what the caller asked for.
+    pub(crate) struct Fly<R, E, J, T>
     where
         R: Reach,
         J: Job<R::V>,
     {
         enter: E,
         done: bool,
-        wait: M,
         finish: T,
         // Before `stage`: cancelled work is dropped before the lead is passed on (G1). Fields are
         // dropped in their order here, also when one of them panics.
         #[pin]
         work: J,
         #[pin]
-        stage: Stage<Lead<R>, W, Pending<R>>,
+        stage: Stage<Lead<R>, Follower<R>, Pending<R>>,
     }
 
-    impl<R, E, J, M, W, T> PinnedDrop for Fly<R, E, J, M, W, T>
+    impl<R, E, J, T> PinnedDrop for Fly<R, E, J, T>
     where
         R: Reach,
         J: Job<R::V>,
@@ -94,6 +92,9 @@ pin_project! {
         /// or calls the group, nobody must wait for this one to take over (G6).
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
+            if *this.done {
+                return;
+            }
             let mut stage = this.stage;
             match stage.as_mut().project() {
                 StageProj::Following { .. } | StageProj::Pending { .. } => {
@@ -107,41 +108,32 @@ pin_project! {
 
 pin_project! {
     #[project = StageProj]
-    enum Stage<L, W, P> {
+    enum Stage<L, F, P> {
         // Or about to enter, if it is the lead of nothing.
         Leading { #[pin] lead: L },
-        Following { #[pin] wait: W },
+        Following { #[pin] follower: F },
         Pending { #[pin] pending: P },
     }
 }
 
-impl<R, E, J, M, W, T> Fly<R, E, J, M, W, T>
+impl<R, E, J, T> Fly<R, E, J, T>
 where
     R: Reach,
     J: Job<R::V>,
-    M: Fn(Follower<R>) -> W,
 {
-    pub(crate) fn new(enter: E, work: J, wait: M, finish: T) -> Self {
-        Self {
-            enter,
-            done: false,
-            wait,
-            finish,
-            work,
-            stage: Stage::Leading { lead: Lead::none() },
-        }
+    pub(crate) fn new(enter: E, work: J, finish: T) -> Self {
+        Self { enter, done: false, finish, work, stage: Stage::Leading { lead: Lead::none() } }
     }
 
     /// Of a call that has entered and follows.
-    pub(crate) fn following(follower: Follower<R>, enter: E, work: J, wait: M, finish: T) -> Self {
-        let stage = Stage::Following { wait: wait(follower) };
-        Self { enter, done: false, wait, finish, work, stage }
+    pub(crate) fn following(follower: Follower<R>, enter: E, work: J, finish: T) -> Self {
+        Self { enter, done: false, finish, work, stage: Stage::Following { follower } }
     }
 
     /// Of a call that has entered and leads.
-    pub(crate) fn leading(permit: Permit<R>, enter: E, work: J, wait: M, finish: T) -> Self {
+    pub(crate) fn leading(permit: Permit<R>, enter: E, work: J, finish: T) -> Self {
         let stage = Stage::Pending { pending: Pending::new(permit) };
-        Self { enter, done: false, wait, finish, work, stage }
+        Self { enter, done: false, finish, work, stage }
     }
 
     /// The flight that it leads, begun or pending, if others know of it.
@@ -154,43 +146,47 @@ where
     }
 }
 
-impl<R, E, J, M, W, T> Fly<R, E, J, M, W, T>
+impl<R, E, J, T> Fly<R, E, J, T>
 where
     R: Reach,
     R::V: Clone,
     E: Enter<R>,
     J: Job<R::V>,
-    M: Fn(Follower<R>) -> W,
-    W: Future<Output = Waited<R>>,
 {
-    /// Goes on until the work has begun, or there is an answer without it.
+    /// All that comes after the first poll of a call that found its key free.
     #[inline(never)]
-    fn wait(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Answer<R::V>>> {
+    fn go_on<A>(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<A>
+    where
+        T: Fn(Answer<R::V>) -> A,
+    {
         let mut this = self.project();
         let answer = loop {
             match this.stage.as_mut().project() {
-                StageProj::Leading { lead } if lead.is_led() => return Poll::Ready(None),
-                StageProj::Leading { mut lead } => match this.enter.meet(lead.as_mut()) {
-                    Entry::Began => lead.start(this.work.as_mut()),
-                    Entry::Lead(permit) => {
-                        this.stage.set(Stage::Pending { pending: Pending::new(permit) });
-                    }
-                    Entry::Follow(follower) => {
-                        this.stage.set(Stage::Following { wait: (this.wait)(follower) });
-                    }
-                    Entry::Reentrant => break Err(CallError::Reentrant),
-                    Entry::Full => break Err(CallError::TooManyFollowers),
-                },
-                StageProj::Following { wait } => match ready!(wait.poll(cx)) {
-                    Waited::Lead(permit) => {
-                        this.stage.set(Stage::Pending { pending: Pending::new(permit) });
-                    }
+                StageProj::Following { follower } => match ready!(follower.poll(cx)) {
                     Waited::Landed(Ok(value)) => {
                         break Ok(Outcome { value, role: Role::Joined });
                     }
                     Waited::Landed(Err(panicked)) => break Err(CallError::Panicked(panicked)),
+                    Waited::Lead(permit) => {
+                        this.stage.set(Stage::Pending { pending: Pending::new(permit) });
+                    }
                     Waited::Cancelled => break Err(CallError::Cancelled),
                     Waited::TimedOut => break Err(CallError::TimedOut),
+                },
+                StageProj::Leading { mut lead } if lead.is_led() => {
+                    lead.expect_end();
+                    let returned = ready!(lead.as_mut().poll(this.work.as_mut(), cx));
+                    *this.done = true;
+                    break finish_leading(lead, returned);
+                }
+                StageProj::Leading { mut lead } => match this.enter.meet(lead.as_mut()) {
+                    Entry::Follow(follower) => this.stage.set(Stage::Following { follower }),
+                    Entry::Began => lead.start(this.work.as_mut()),
+                    Entry::Lead(permit) => {
+                        this.stage.set(Stage::Pending { pending: Pending::new(permit) });
+                    }
+                    Entry::Reentrant => break Err(CallError::Reentrant),
+                    Entry::Full => break Err(CallError::TooManyFollowers),
                 },
                 StageProj::Pending { pending } => {
                     let lead = Lead::taken_over(ready!(pending.poll(cx)));
@@ -202,45 +198,17 @@ where
                 }
             }
         };
-        Poll::Ready(Some(answer))
-    }
-
-    /// All that comes after the first poll of a call that found its key free.
-    #[inline(never)]
-    fn go_on<A>(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<A>
-    where
-        T: Fn(Answer<R::V>) -> A,
-    {
-        let is_leading = match self.as_mut().project().stage.project() {
-            StageProj::Leading { lead } if lead.is_led() => {
-                lead.expect_end();
-                true
-            }
-            _ => false,
-        };
-        if !is_leading && let Some(answer) = ready!(self.as_mut().wait(cx)) {
-            let this = self.project();
-            *this.done = true;
-            return Poll::Ready((this.finish)(answer));
-        }
-        let this = self.project();
-        let StageProj::Leading { mut lead } = this.stage.project() else {
-            unreachable!("it waited for nothing else")
-        };
-        let returned = ready!(lead.as_mut().poll(this.work, cx));
         *this.done = true;
-        Poll::Ready((this.finish)(finish_leading(lead, returned)))
+        Poll::Ready((this.finish)(answer))
     }
 }
 
-impl<R, E, J, M, W, T, A> Future for Fly<R, E, J, M, W, T>
+impl<R, E, J, T, A> Future for Fly<R, E, J, T>
 where
     R: Reach,
     R::V: Clone,
     E: Enter<R>,
     J: Job<R::V>,
-    M: Fn(Follower<R>) -> W,
-    W: Future<Output = Waited<R>>,
     T: Fn(Answer<R::V>) -> A,
 {
     type Output = A;
@@ -314,7 +282,7 @@ where
     let permit = match lead.as_mut().meet(table, key, ask) {
         Entry::Began => return Ok(None),
         Entry::Lead(permit) => permit,
-        Entry::Follow(follower) => match follower.wait_blocking(deadline) {
+        Entry::Follow(follower) => match pin!(follower).wait_blocking(deadline) {
             Waited::Lead(permit) => permit,
             Waited::Landed(Ok(value)) => return Ok(Some(value)),
             Waited::Landed(Err(panicked)) => return Err(CallError::Panicked(panicked)),

@@ -1,26 +1,49 @@
 //! A caller that joined a flight: how it waits, and how it goes.
 
-use std::time::Instant;
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Instant,
+};
 
-use event_listener::{Listener, listener};
+use pin_project_lite::pin_project;
 
-use super::{Flight, Permit, Ticket, Visit, state::Who};
+use super::{Flight, Permit, Ticket, Visit, state::Who, waiters::Waiter};
 use crate::{
     error::Panicked,
-    sync::{Arc, wait_until},
+    sync::Arc,
     table::{KeyHash, Reach, Stamp},
 };
 
-/// A place among the followers of a flight. Dropping it before there is an outcome leaves the flight
-/// (step 5).
-pub(crate) struct Follower<R: Reach> {
-    table: R,
-    /// `None` only after the place was given up for an answer.
-    flight: Option<Arc<Flight<R::V>>>,
-    hash: KeyHash,
-    ticket: Ticket,
-    /// Of those that are watched.
-    since: Stamp,
+pin_project! {
+    /// A place among the followers of a flight. Dropping it before there is an outcome leaves the flight
+    /// (step 5).
+    pub(crate) struct Follower<R>
+    where
+        R: Reach,
+    {
+        table: R,
+        hash: KeyHash,
+        ticket: Ticket,
+        // Of those that are watched.
+        since: Stamp,
+        // Has no flight only after the place was given up for an answer.
+        #[pin]
+        waiter: Waiter<R::V>,
+    }
+
+    impl<R> PinnedDrop for Follower<R>
+    where
+        R: Reach,
+    {
+        #[inline]
+        fn drop(this: Pin<&mut Self>) {
+            if this.waiter.flight().is_some() {
+                this.leave();
+            }
+        }
+    }
 }
 
 /// What waiting came to.
@@ -33,6 +56,8 @@ pub(crate) enum Waited<R: Reach> {
     TimedOut,
 }
 
+const TAKEN: &str = "a place that is still taken has a flight";
+
 /// Why there is nothing to wait for.
 enum Turn {
     Landed,
@@ -42,22 +67,22 @@ enum Turn {
 }
 
 impl<R: Reach> Follower<R> {
+    #[inline(always)]
     pub(crate) fn new(table: R, hash: KeyHash, flight: Arc<Flight<R::V>>, ticket: Ticket) -> Self {
         let since = table.table().waits_since();
-        Self { table, flight: Some(flight), hash, ticket, since }
+        Self { table, hash, ticket, since, waiter: Waiter::new(flight) }
     }
 
-    pub(crate) fn flight(&self) -> &Arc<Flight<R::V>> {
-        self.flight.as_ref().expect("a place that is still taken has a flight")
+    fn flight(&self) -> &Arc<Flight<R::V>> {
+        self.waiter.flight().expect(TAKEN)
     }
 
     fn is_landed(&self) -> bool {
         self.flight().outcome().is_some()
     }
 
-    /// Step 4. To be called between registering with the event and waiting (G6). When the wait is
-    /// over, the registration is discarded and not dropped: it would pass a notification on, and no
-    /// foreign waker may run between taking the lead and holding it.
+    /// Step 4. To be called between taking a place among those that wait and waiting (G6).
+    #[inline]
     fn visit(&self) -> Option<Turn> {
         let flight = self.flight();
         if self.is_landed() {
@@ -70,91 +95,112 @@ impl<R: Reach> Follower<R> {
     }
 
     /// Gives the place up for what the turn brings.
-    fn conclude(mut self, turn: Turn) -> Waited<R>
+    #[inline(always)]
+    fn conclude(mut self: Pin<&mut Self>, turn: Turn) -> Waited<R>
     where
         R::V: Clone,
     {
         match turn {
-            Turn::Lead => {
-                let flight = self.flight.take().expect("a place that is still taken has a flight");
-                let id = flight.id();
-                self.table.table().tell(id, |observer| observer.taken_over(id));
-                Waited::Lead(Permit::taken_over(self.table.clone(), self.hash, flight))
+            Turn::Landed => Waited::Landed(self.answer()),
+            Turn::Lead => Waited::Lead(self.take_over()),
+            Turn::Cancelled | Turn::TimedOut => {
+                self.as_mut().leave();
+                if let Turn::Cancelled = turn { Waited::Cancelled } else { Waited::TimedOut }
             }
-            Turn::Cancelled => Waited::Cancelled,
-            Turn::TimedOut => Waited::TimedOut,
-            Turn::Landed => match self.flight().outcome() {
-                Some(outcome) => {
-                    let landed = Waited::Landed(outcome.clone());
-                    let (table, id) = (self.table.table(), self.flight().id());
-                    table.tell(id, |observer| observer.answered(id, table.waited(self.since)));
-                    self.flight = None;
-                    landed
-                }
-                None => unreachable!("only a landed flight ends the wait this way"),
-            },
         }
     }
 
+    #[inline(always)]
+    fn answer(self: Pin<&mut Self>) -> Result<R::V, Panicked>
+    where
+        R::V: Clone,
+    {
+        let mut this = self.project();
+        let flight = this.waiter.as_mut().flight_mut().expect(TAKEN);
+        let id = flight.id();
+        let outcome = Flight::take_outcome(flight);
+        drop(this.waiter.take_flight());
+        let table = this.table.table();
+        table.tell(id, |observer| observer.answered(id, table.waited(*this.since)));
+        outcome
+    }
+
+    #[cold]
+    fn take_over(self: Pin<&mut Self>) -> Permit<R> {
+        let this = self.project();
+        let flight = this.waiter.take_flight().expect(TAKEN);
+        let id = flight.id();
+        this.table.table().tell(id, |observer| observer.taken_over(id));
+        Permit::taken_over(this.table.clone(), *this.hash, flight)
+    }
+
     /// Waits as a thread.
-    pub(crate) fn wait_blocking(self, deadline: Option<Instant>) -> Waited<R>
+    pub(crate) fn wait_blocking(self: Pin<&mut Self>, deadline: Option<Instant>) -> Waited<R>
     where
         R::V: Clone,
     {
         let turn = loop {
-            listener!(self.flight().event => listener);
+            let waiters = &self.flight().waiters;
+            let seat = waiters.sit();
             if let Some(turn) = self.visit() {
-                listener.discard();
+                waiters.rise(seat);
                 break turn;
             }
-            let notified = wait_until(listener, deadline);
+            let is_called = waiters.wait(seat, deadline);
             if self.is_landed() {
                 break Turn::Landed;
             }
-            if !notified {
+            if !is_called {
                 break Turn::TimedOut;
             }
         };
         self.conclude(turn)
     }
-}
 
-/// Waits as a task.
-#[expect(clippy::manual_async_fn, reason = "an async fn would keep its argument twice")]
-pub(crate) fn wait<R: Reach>(follower: Follower<R>) -> impl Future<Output = Waited<R>>
-where
-    R::V: Clone,
-{
-    async move {
-        let turn = loop {
-            listener!(follower.flight().event => listener);
-            if let Some(turn) = follower.visit() {
-                listener.discard();
-                break turn;
-            }
-            listener.await;
-            // One visit for each wake-up: a woken follower that is to decline does so once.
-            if follower.is_landed() {
-                break Turn::Landed;
-            }
-        };
-        follower.conclude(turn)
-    }
-}
-
-impl<R: Reach> Drop for Follower<R> {
-    fn drop(&mut self) {
-        let Some(flight) = self.flight.take() else { return };
-        let (table, id) = (self.table.table(), flight.id());
+    #[cold]
+    fn leave(self: Pin<&mut Self>) {
+        let mut this = self.project();
+        let Some(flight) = this.waiter.as_mut().take_flight() else { return };
+        let (table, id) = (this.table.table(), flight.id());
         if flight.outcome().is_none()
-            && flight.leave(self.ticket.who())
-            && table.bury(self.hash, &flight)
+            && flight.leave(this.ticket.who())
+            && table.bury(*this.hash, &flight)
         {
             table.tell(id, |observer| observer.taken_over(id));
             // Its work is still in it, and goes as that of a leader does (G1).
-            drop(Permit::taken_over(self.table.clone(), self.hash, flight));
+            drop(Permit::taken_over(this.table.clone(), *this.hash, flight));
         } else {
-            table.tell(id, |observer| observer.left(id, table.waited(self.since)));
+            table.tell(id, |observer| observer.left(id, table.waited(*this.since)));
+        }
+    }
+}
+
+/// Waits as a task.
+impl<R: Reach> Future for Follower<R>
+where
+    R::V: Clone,
+{
+    type Output = Waited<R>;
+
+    #[inline(always)]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Waited<R>> {
+        loop {
+            let is_called = if self.waiter.is_listed() {
+                self.as_mut().project().waiter.is_called_or_wakes(cx.waker())
+            } else {
+                self.as_mut().project().waiter.list(cx.waker());
+                if let Some(turn) = self.visit() {
+                    return Poll::Ready(self.conclude(turn));
+                }
+                self.as_mut().project().waiter.take_call()
+            };
+            if !is_called {
+                return Poll::Pending;
+            }
+            // One visit for each call: who was called to decline does so once.
+            if self.is_landed() {
+                return Poll::Ready(self.conclude(Turn::Landed));
+            }
         }
     }
 }

@@ -140,6 +140,7 @@ mod pending;
 mod permit;
 pub(crate) mod reentry;
 pub(crate) mod state;
+mod waiters;
 mod work;
 
 pub use self::handle::Handle;
@@ -147,7 +148,7 @@ pub(crate) use self::{
     alarm::Alarm,
     ask::{Ask, Asks, Plain},
     fly::{Answer, Caller, Enter, Fly, fly_blocking},
-    follower::{Follower, Waited, wait},
+    follower::{Follower, Waited},
     lead::{Entry, Lead},
     pending::Pending,
     permit::Permit,
@@ -163,7 +164,10 @@ use std::{
 
 use event_listener::{Event, IntoNotification};
 
-use self::state::{Joining, SKIPS_MAX, Snapshot, State, Visit, Who};
+use self::{
+    state::{Joining, SKIPS_MAX, Snapshot, State, Visit, Who},
+    waiters::Waiters,
+};
 use crate::{
     error::Panicked,
     sync::{Arc, AtomicU32, Mutex, OnceLock, Ordering, lock},
@@ -200,8 +204,8 @@ pub(crate) struct Flight<V> {
     generation: AtomicU32,
     outcome: OnceLock<Result<V, Panicked>>,
     /// Followers with work of their own wait here.
-    event: Event,
-    /// And here those without, who could pass no notification on, and the leader of a pending flight.
+    waiters: Waiters,
+    /// And here those without, who could pass no call on, and the leader of a pending flight.
     aside: Event,
     /// [`WORKLESS`] if there are followers without work, and [`TOLD`] if some are to be told of
     /// abandonments. Set under the lock that covers joining, so that who takes the flight out of the
@@ -241,8 +245,11 @@ impl Ticket {
     /// More abandonments than a flight will see.
     const NEVER: u32 = u32::MAX;
 
-    fn new(who: Who, tell_after: u32) -> Self {
-        Self((who as u64) << 32 | u64::from(tell_after))
+    /// Of a caller that wants nothing but the value.
+    pub(crate) const PLAIN: Self = Self::new(Who::Able, Self::NEVER);
+
+    const fn new(who: Who, tell_after: u32) -> Self {
+        Self((who as u64) << 32 | tell_after as u64)
     }
 
     pub(crate) fn who(self) -> Who {
@@ -277,7 +284,7 @@ impl<V> Flight<V> {
             state,
             generation: AtomicU32::new(0),
             outcome: OnceLock::new(),
-            event: Event::new(),
+            waiters: Waiters::new(),
             aside: Event::new(),
             audience: AtomicU32::new(0),
             began,
@@ -319,6 +326,12 @@ impl<V> Flight<V> {
         }
     }
 
+    /// The same for a plain caller and a plain flight; or `false`, and nothing has changed.
+    #[inline(always)]
+    pub(crate) fn join_plainly(&self) -> bool {
+        self.state.join_plainly()
+    }
+
     /// Under the shard's lock, or by the leader: somebody of this kind is going to follow the flight.
     fn expect(&self, audience: u32) {
         // Relaxed: the lock that is held orders it before the flight's end; for the end by `leave`, a
@@ -341,7 +354,7 @@ impl<V> Flight<V> {
 
     fn wake_audience(&self) {
         if self.has_audience() {
-            notify(&self.aside, usize::MAX);
+            notify(&self.aside);
         }
     }
 
@@ -377,6 +390,21 @@ impl<V> Flight<V> {
         self.outcome.get()
     }
 
+    /// The outcome, for one that has seen it there: who is the last to ask gets the original.
+    #[inline(always)]
+    fn take_outcome(this: &mut Arc<Self>) -> Result<V, Panicked>
+    where
+        V: Clone,
+    {
+        if Arc::strong_count(this) == 1
+            && let Some(flight) = Arc::get_mut(this)
+            && let Some(outcome) = flight.outcome.take()
+        {
+            return outcome;
+        }
+        this.outcome().expect("it is there").clone()
+    }
+
     /// Step 3, under the shard's lock (or, for a detached flight, by its leader alone).
     pub(crate) fn abandon(&self) -> Snapshot {
         // Release: pairs with the Acquire in `generation`.
@@ -408,7 +436,7 @@ impl<V> Flight<V> {
     /// Step 7, after unlocking: the flight that this one waited for is gone from the table.
     pub(crate) fn start(&self) {
         self.state.start();
-        notify(&self.aside, usize::MAX);
+        notify(&self.aside);
     }
 
     /// Step 8, by the leader, which keeps the lead (and gets the work back) if nobody is there to take
@@ -470,9 +498,9 @@ impl<V> Flight<V> {
         visit
     }
 
-    /// Notifies `n` followers more, whatever was notified before.
+    /// Calls `n` followers more, whoever was called before.
     fn wake(&self, n: usize) {
-        notify(&self.event, n);
+        self.waiters.call(n);
     }
 
     /// Step 5: counts a follower out; `true` if the flight is dead and its slot must go.
@@ -498,8 +526,10 @@ impl<V> Flight<V> {
 
 /// A waker that panics would leave the ones after it waiting for ever, and make this caller panic,
 /// whose work may well have returned. The event has moved on past it by then, so trying again ends.
-fn notify(event: &Event, n: usize) {
-    while let Err(payload) = catch_unwind(AssertUnwindSafe(|| event.notify(n.additional()))) {
+fn notify(event: &Event) {
+    while let Err(payload) =
+        catch_unwind(AssertUnwindSafe(|| event.notify(usize::MAX.additional())))
+    {
         // Dropping it could panic again.
         forget(payload);
     }

@@ -174,6 +174,19 @@ impl State {
         }
     }
 
+    /// `join` for a caller that is able to lead, if somebody leads and is going on.
+    #[inline(always)]
+    pub(crate) fn join_plainly(&self) -> bool {
+        let mut now = self.snapshot();
+        while now.is_plain() && now.able() < COUNT_MAX as usize {
+            match self.exchange(now, now.0 + Who::Able.one()) {
+                Ok(()) => return true,
+                Err(changed) => now = changed,
+            }
+        }
+        false
+    }
+
     /// Asks, for a follower that is able to lead and was woken or has just registered, whether it
     /// is its turn. Taking the lead takes it out of the followers.
     pub(crate) fn visit(&self) -> Visit {

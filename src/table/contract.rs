@@ -13,7 +13,8 @@ use std::{
 };
 
 use super::{
-    End, Entered, FlightId, KeyHash, Map, Node, Shard, Slot, Table, shards::Shards, single::Single,
+    End, Entered, FlightId, KeyHash, Map, Node, Shard, Slot, Stamp, Table, shards::Shards,
+    single::Single,
 };
 use crate::flight::{Ask, state::Who};
 
@@ -43,11 +44,11 @@ contracts! {
     g1_few_cells_and_many_keys,
 }
 
-const HASH: KeyHash = KeyHash(1);
+const HASH: KeyHash = KeyHash::NONE;
 
 fn insert<M: Map<String, u8>>(map: &M, hash: KeyHash, key: &str) -> FlightId {
     let id = map.next_id();
-    lock(map, hash).insert(key.to_owned(), Slot::Solo { hash, id });
+    lock(map, hash).insert(key.to_owned(), Slot::new(hash, id, Stamp::NONE));
     id
 }
 
@@ -204,7 +205,7 @@ impl<M: Map<String, u8>> Flights<M> {
     /// Leads a flight of a random key, if nobody does, around `depth` others.
     fn nest(&self, depth: u32, random: &mut Xorshift) {
         let number = random.below(KEYS as u32);
-        let (key, hash) = (number.to_string(), KeyHash(number.wrapping_mul(0x9e37_79b9)));
+        let (key, hash) = (number.to_string(), KeyHash::new(number.into()));
         let leaders = &self.leaders[number as usize];
         let mut node = pin!(Node::new());
         match self.table.enter(hash, key.as_str(), &TOLD, node.as_mut()) {

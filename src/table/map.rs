@@ -2,7 +2,7 @@
 
 use std::mem;
 
-use super::{KeyHash, Stamp};
+use super::{KeyHash, Stamp, hash::ShortHash};
 use crate::{
     flight::{Flight, FlightId},
     sync::Arc,
@@ -12,16 +12,16 @@ use crate::{
 pub(crate) enum Slot<V> {
     /// Nobody has joined: no `Flight` exists. It was not the only one in its cell.
     Solo {
-        hash: KeyHash,
+        hash: ShortHash,
         id: FlightId,
     },
     Shared {
-        hash: KeyHash,
+        hash: ShortHash,
         flight: Arc<Flight<V>>,
     },
     /// The one under way is to be followed by another (step 7).
     Queued {
-        hash: KeyHash,
+        hash: ShortHash,
         queue: Box<Queue<V>>,
     },
 }
@@ -35,6 +35,7 @@ pub(crate) struct Queue<V> {
 impl<V> Slot<V> {
     /// Of a flight that nobody has joined. A date needs more room than there is here.
     pub(super) fn new(hash: KeyHash, id: FlightId, began: Stamp) -> Self {
+        let hash = hash.short();
         match began {
             Stamp::NONE => Self::Solo { hash, id },
             _ => Self::Shared { hash, flight: Arc::new(Flight::new(id, began)) },
@@ -42,6 +43,10 @@ impl<V> Slot<V> {
     }
 
     pub(super) fn hash(&self) -> KeyHash {
+        self.short_hash().into()
+    }
+
+    fn short_hash(&self) -> ShortHash {
         match self {
             Self::Solo { hash, .. } | Self::Shared { hash, .. } | Self::Queued { hash, .. } => {
                 *hash
@@ -96,13 +101,13 @@ impl<V> Slot<V> {
     pub(super) fn share(&mut self, flight: Arc<Flight<V>>) {
         match self {
             Self::Queued { queue, .. } => queue.running.share(flight),
-            slot => *slot = Self::Shared { hash: slot.hash(), flight },
+            slot => *slot = Self::Shared { hash: slot.short_hash(), flight },
         }
     }
 
     /// Puts a pending flight behind the one under way.
     pub(super) fn queue(&mut self, next: Arc<Flight<V>>) {
-        let hash = self.hash();
+        let hash = self.short_hash();
         // To be replaced at once; an id that no flight has.
         let running = mem::replace(self, Self::Solo { hash, id: FlightId(0) });
         *self = Self::Queued { hash, queue: Box::new(Queue { running, next }) };
@@ -110,7 +115,7 @@ impl<V> Slot<V> {
 
     /// Takes the pending flight away; the one under way stays.
     pub(super) fn unqueue(&mut self) -> Option<Arc<Flight<V>>> {
-        let hash = self.hash();
+        let hash = self.short_hash();
         match mem::replace(self, Self::Solo { hash, id: FlightId(0) }) {
             Self::Queued { queue, .. } => {
                 let Queue { running, next } = *queue;

@@ -211,7 +211,11 @@ where
     }
 
     fn lock(&self, hash: KeyHash) -> Locked<'_, K, M::Shard<'_>> {
-        let shard = self.map.lock(hash.leading(self.shard_bits()));
+        self.look(self.map.lock(hash.leading(self.shard_bits())), hash)
+    }
+
+    /// `shard` is that of the key.
+    fn look<'t>(&'t self, shard: M::Shard<'t>, hash: KeyHash) -> Locked<'t, K, M::Shard<'t>> {
         // SAFETY: the lock of the hash's shard is taken, and released after the look is dropped.
         #[allow(unsafe_code, reason = "the only place that looks at cells")]
         let cell = unsafe { self.cells.look(hash) };
@@ -263,6 +267,7 @@ where
     }
 
     /// Step 1. If the caller leads, the node may be in the table until `close` or `abandon`.
+    #[inline(always)]
     pub(crate) fn enter<Q>(
         &self,
         hash: KeyHash,
@@ -277,7 +282,20 @@ where
         if self.clock.is_on() {
             return self.enter_dated(hash, key, ask, node);
         }
-        self.enter_locked(hash, key, ask, Start::Node(node))
+        if !ask.is_plain() || !self.cells.is_crowded(hash) {
+            return self.enter_locked(hash, key, ask, Start::Node(node), None);
+        }
+        // Most who follow: they have nothing particular in mind, and find a flight in the map. What is
+        // there is not in its cell, which need not be looked at.
+        let mut shard = self.map.lock(hash.leading(self.shard_bits()));
+        match shard.get(hash, |k, _| k.borrow() == key) {
+            Some(slot) if reentry::is_within(slot.id()) => Entered::Reentrant,
+            Some(Slot::Shared { flight, .. }) if flight.join_plainly() => {
+                Entered::Follow(Arc::clone(flight), Ticket::PLAIN)
+            }
+            Some(slot) => self.meet_slot(slot, ask),
+            None => self.enter_locked(hash, key, ask, Start::Node(node), Some(shard)),
+        }
     }
 
     /// The same of a flight that is dated: without a lock, if it can.
@@ -300,7 +318,7 @@ where
         };
         let entered = match claimed {
             Some(id) => Entered::Lead(id),
-            None => self.enter_locked(hash, key, ask, Start::Node(node.as_mut())),
+            None => self.enter_locked(hash, key, ask, Start::Node(node.as_mut()), None),
         };
         if self.watch.is_some() {
             node.set_watched();
@@ -318,27 +336,33 @@ where
         ask: &Ask,
         is_shared: bool,
     ) -> Entered<V> {
-        let entered = self.enter_locked(hash, key, ask, Start::Map { is_shared });
+        let entered = self.enter_locked(hash, key, ask, Start::Map { is_shared }, None);
         self.tell_entry(&entered);
         entered
     }
 
+    /// `shard` is that of the key, if the caller has locked it.
     #[inline(never)]
-    fn enter_locked(
-        &self,
+    fn enter_locked<'t>(
+        &'t self,
         hash: KeyHash,
         mut key: impl Wanted<K>,
         ask: &Ask,
         mut start: Start<'_, K>,
+        mut shard: Option<M::Shard<'t>>,
     ) -> Entered<V> {
         if let Some(max_age) = ask.max_age {
+            debug_assert!(shard.is_none(), "flights are cut loose under the lock");
             self.clock.turn_on();
             // A pending flight that comes into its place may be as old.
             let is_too_old = |_, began| self.clock.longest(began) >= max_age;
             while self.cut_loose(hash, |k| key.is(k), is_too_old) {}
         }
         loop {
-            let mut locked = self.lock(hash);
+            let mut locked = match shard.take() {
+                Some(shard) => self.look(shard, hash),
+                None => self.lock(hash),
+            };
             match self.meet(&mut locked, hash, |k| key.is(k), ask) {
                 None => {}
                 Some(Entered::Gone(id)) if ask.who == Who::Permit => {
@@ -392,7 +416,10 @@ where
                 }
                 Start::Map { is_shared: true } => {
                     let flight = Arc::new(Flight::new(id, began));
-                    locked.insert(key, Slot::Shared { hash, flight: Arc::clone(&flight) });
+                    locked.insert(
+                        key,
+                        Slot::Shared { hash: hash.short(), flight: Arc::clone(&flight) },
+                    );
                     return Entered::TakeOver(flight);
                 }
             }
@@ -829,10 +856,10 @@ impl<K, S> Locked<'_, K, S> {
         };
         if next.id() == id {
             self.shard.insert(key, slot);
-            let slot = Slot::Shared { hash, flight: next };
+            let slot = Slot::Shared { hash: hash.short(), flight: next };
             return Some(Removed { key: None, slot, promoted: None });
         }
-        self.shard.insert(key, Slot::Shared { hash, flight: Arc::clone(&next) });
+        self.shard.insert(key, Slot::Shared { hash: hash.short(), flight: Arc::clone(&next) });
         Some(Removed { key: None, slot, promoted: Some(next) })
     }
 }

@@ -120,6 +120,13 @@ impl<K> Cells<K> {
         self.spot(hash).is_empty()
     }
 
+    /// Whether flights of this cell are in the map, so that a look at that is worth its while.
+    #[inline(always)]
+    pub(super) fn is_crowded(&self, hash: KeyHash) -> bool {
+        // Relaxed: what is found in the map is found under its lock.
+        matches!(Word::from_raw(self.of(hash).load(Ordering::Relaxed)), Word::Crowd(_))
+    }
+
     /// Has the cell's cache line brought here, to be written: the compare-exchange of a release waits
     /// for everything before it, and would only then begin to wait for the line.
     #[inline(always)]
