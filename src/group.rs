@@ -329,6 +329,10 @@ where
     ///
     /// Nothing happens before the first poll. Needs no runtime.
     ///
+    /// On 64-bit systems the future takes 160 bytes with work of 8 bytes and a `u64` key, plus what the
+    /// work and an owned key are larger, rounded up to 16: most of it is where others find the flight, or
+    /// where a follower waits. It holds no value, and an unshared call has nothing else but its owned key.
+    ///
     /// ```
     /// use futures_lite::future;
     /// use shardflight::Group;
