@@ -6,9 +6,12 @@ use std::{
     cell::OnceCell,
     future::pending,
     hash::Hash,
+    hint::black_box,
+    mem::forget,
     task::{Context, Waker},
 };
 
+use dashmap::DashMap;
 use shardflight::Group;
 
 use crate::{
@@ -16,7 +19,7 @@ use crate::{
     harness::{
         count_alloc::count,
         options::Options,
-        sample::Session,
+        sample::{Contender, Session, Workload, timed},
         slots::{Gate, begin, end, slots},
         table::Figure,
     },
@@ -61,6 +64,69 @@ pub(crate) fn measure(session: &mut Session) {
     for figure in bytes(options) {
         table.add_figure(figure);
     }
+    if options.wants("memory of groups and flights") {
+        for figure in bytes_of_parts() {
+            table.add_figure(figure);
+        }
+    }
+    session.compare(&Workload {
+        name: "memory, a group made and dropped",
+        parts: &[""],
+        ops: 200,
+        contenders: vec![
+            Contender::new("shardflight", |ops| timed(ops, |_| made(Group::<u64, u64>::fresh))),
+            Contender::new("mutex", |ops| timed(ops, |_| made(MutexGroup::<u64, u64>::fresh))),
+            Contender::new("DashMap::new", |ops| timed(ops, |_| made(DashMap::<u64, u64>::new))),
+        ],
+    });
+}
+
+#[inline(never)]
+fn made<T>(make: fn() -> T) -> u64 {
+    drop(black_box(make()));
+    0
+}
+
+/// What each of a thousand flights takes, and each of their followers. Not the futures.
+fn bytes_of_parts() -> [Figure; 4] {
+    const FLIGHTS: usize = 1_000;
+    let own = |followers| bytes_in_flight::<Group<u64, u64>>(FLIGHTS, followers);
+    let mutex = |followers| bytes_in_flight::<MutexGroup<u64, u64>>(FLIGHTS, followers);
+    let figure = |what, own, mutex| Figure { what, own, mutex, goal: None };
+    let per_flight = |bytes: f64| bytes / FLIGHTS as f64;
+    let empty = |make: fn()| count(make).bytes as f64;
+    [
+        figure(
+            "heap bytes of an empty group",
+            empty(|| forget(Group::<u64, u64>::fresh())),
+            empty(|| forget(MutexGroup::<u64, u64>::fresh())),
+        ),
+        figure("heap bytes per unshared call", per_flight(own(0)), per_flight(mutex(0))),
+        figure("heap bytes per flight with a follower", per_flight(own(1)), per_flight(mutex(1))),
+        figure(
+            "heap bytes per further follower",
+            per_flight(own(11) - own(1)) / 10.0,
+            per_flight(mutex(11) - mutex(1)) / 10.0,
+        ),
+    ]
+}
+
+/// In a group that was made before, and is empty.
+fn bytes_in_flight<G: AsyncGroup<u64>>(flights: usize, followers: usize) -> f64 {
+    let group = G::with_capacity(0);
+    let keys: Vec<u64> = (0..flights as u64).collect();
+    let mut leaders = slots(flights);
+    let mut calls = slots(flights * followers);
+    let cx = &mut Context::from_waker(Waker::noop());
+    let counted = count(|| {
+        for (call, key) in leaders.iter_mut().zip(&keys) {
+            begin(call, || group.run(key, pending()), cx);
+        }
+        for (call, key) in calls.iter_mut().zip(keys.iter().cycle()) {
+            begin(call, || group.run(key, pending()), cx);
+        }
+    });
+    counted.bytes as f64
 }
 
 /// Of one flight, in a group that has room for it.
