@@ -7,6 +7,8 @@ use std::{
     hash::{BuildHasher, Hash},
     marker::PhantomData,
     panic::{RefUnwindSafe, UnwindSafe},
+    // Not that of the models: it waits for nothing of theirs.
+    sync::LazyLock,
 };
 
 use ahash::RandomState;
@@ -113,7 +115,7 @@ impl<K: Eq + Hash, V> Group<K, V> {
     pub fn builder() -> GroupBuilder<K, V> {
         GroupBuilder {
             hasher: RandomState::new(),
-            shards: default_shards(),
+            shards: *DEFAULT_SHARDS,
             capacity: 0,
             observer: None,
             _group: PhantomData,
@@ -488,11 +490,12 @@ pub struct GroupBuilder<K, V, S = RandomState> {
 /// Far beyond what helps, and 128 MiB of empty shards.
 const MAX_SHARDS: usize = 1 << 20;
 
-fn default_shards() -> usize {
+/// Asked for once: Linux reads files to count the cores, which takes longer than all else in `build`.
+static DEFAULT_SHARDS: LazyLock<usize> = LazyLock::new(|| {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     // dashmap's own default is four for each core. More of them meet less often, also on few cores.
     (4 * cores).next_power_of_two().clamp(64, MAX_SHARDS)
-}
+});
 
 impl<K: Eq + Hash, V, S: BuildHasher> GroupBuilder<K, V, S> {
     /// Hashes keys with `hasher` instead of [`ahash::RandomState`].
