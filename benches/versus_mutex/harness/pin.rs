@@ -7,7 +7,12 @@
 )]
 
 #[cfg(target_os = "linux")]
-pub(crate) use self::linux::{to_any_core, to_core};
+pub(crate) use self::linux::{cores, to_any_core, to_core};
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
 
 /// Other systems: threads run where they are put.
 #[cfg(not(target_os = "linux"))]
@@ -33,6 +38,11 @@ mod linux {
             .filter(|&core| unsafe { CPU_ISSET(core, &set) })
             .collect()
     });
+
+    /// How many there are.
+    pub(crate) fn cores() -> usize {
+        CORES.len().max(1)
+    }
 
     /// Pins this thread to one of the process's cores, counted from 0 and wrapping around. The
     /// first call must come from a thread that is not pinned.

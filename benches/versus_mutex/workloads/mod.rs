@@ -5,6 +5,7 @@ mod herd;
 mod hot_key;
 mod in_flight;
 mod memory;
+mod scale;
 mod thread_herd;
 mod zipf;
 
@@ -18,4 +19,5 @@ pub(crate) fn measure(session: &mut Session) {
     hot_key::measure(session);
     in_flight::measure(session);
     memory::measure(session);
+    scale::measure(session);
 }

@@ -39,7 +39,7 @@ pub(crate) fn measure(session: &mut Session) {
 }
 
 /// Zipf(1.0) out of 10,000 keys, drawn once: every contender gets the same.
-static KEYS: LazyLock<Vec<u64>> = LazyLock::new(|| {
+pub(super) static KEYS: LazyLock<Vec<u64>> = LazyLock::new(|| {
     const KEYS: u32 = 10_000;
     let cumulated: Vec<f64> = (1..=KEYS)
         .scan(0.0, |sum, rank| {
