@@ -73,8 +73,8 @@ fn land(
     assert!(press.clones() <= callers, "{} clones for {callers} callers", press.clones());
 }
 
-fn sent(value: oneshot::Receiver<Page>) -> impl Future<Output = Page> + Send + 'static {
-    async { value.await.expect("sent") }
+async fn sent(value: oneshot::Receiver<Page>) -> Page {
+    value.await.expect("sent")
 }
 
 /// G11, in every way to call.
