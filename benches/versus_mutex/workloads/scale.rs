@@ -67,8 +67,8 @@ fn threads(cores: usize) -> impl Iterator<Item = usize> {
     (0..).map(|bit| 1 << bit).take_while(move |&n| n < cores).chain([cores])
 }
 
-fn on_each_number_of_threads(mut race: impl FnMut(usize) -> Parts) -> Parts {
-    threads(cores()).flat_map(|n| race(n)).collect()
+fn on_each_number_of_threads(race: impl FnMut(usize) -> Parts) -> Parts {
+    threads(cores()).flat_map(race).collect()
 }
 
 fn new_key(who: usize, i: u64) -> u64 {
@@ -76,7 +76,7 @@ fn new_key(who: usize, i: u64) -> u64 {
 }
 
 fn own_key(who: usize, i: u64) -> u64 {
-    (who as u64) << 32 | i % 16
+    (who as u64) << 32 | (i % 16)
 }
 
 fn zipf_key(who: usize, i: u64) -> u64 {
