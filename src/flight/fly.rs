@@ -153,7 +153,7 @@ where
     E: Enter<R>,
     J: Job<R::V>,
 {
-    /// All that comes after the first poll of a call that found its key free.
+    /// For a call that did not find its key free, until its work waits.
     #[inline(never)]
     fn go_on<A>(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<A>
     where
@@ -174,7 +174,6 @@ where
                     Waited::TimedOut => break Err(CallError::TimedOut),
                 },
                 StageProj::Leading { mut lead } if lead.is_led() => {
-                    lead.expect_end();
                     let returned = ready!(lead.as_mut().poll(this.work.as_mut(), cx));
                     *this.done = true;
                     break finish_leading(lead, returned);
@@ -213,22 +212,25 @@ where
 {
     type Output = A;
 
-    /// For a call that finds its key free, and whose work does not wait, this is all.
+    /// For a call that finds its key free this is all.
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<A> {
         let this = self.as_mut().project();
         assert!(!*this.done, "the future of a call was polled after it returned");
         let (lead, polled) = match this.stage.project() {
-            StageProj::Leading { mut lead } if !lead.is_led() => {
-                match this.enter.begin(lead.as_mut()) {
-                    Some(id) => {
-                        let polled = lead.as_mut().poll_first(id, this.work, cx);
-                        (lead, polled)
-                    }
-                    None => return self.go_on(cx),
-                }
+            StageProj::Leading { mut lead } if lead.is_led() => {
+                lead.expect_end();
+                let polled = lead.as_mut().poll(this.work, cx);
+                (lead, polled)
             }
-            _ => return self.go_on(cx),
+            StageProj::Leading { mut lead } => match this.enter.begin(lead.as_mut()) {
+                Some(id) => {
+                    let polled = lead.as_mut().poll_first(id, this.work, cx);
+                    (lead, polled)
+                }
+                None => return self.go_on(cx),
+            },
+            StageProj::Following { .. } | StageProj::Pending { .. } => return self.go_on(cx),
         };
         let returned = ready!(polled);
         *this.done = true;

@@ -89,7 +89,6 @@ impl<R: Reach> Held<R> {
     }
 
     /// Step 2. Returns the leader's value and the number of followers.
-    #[cold]
     #[inline(never)]
     pub(super) fn land(&mut self, home: Home<'_, R>, value: R::V) -> (R::V, usize)
     where
