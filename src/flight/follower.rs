@@ -186,7 +186,8 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Waited<R>> {
         loop {
             let is_called = if self.waiter.is_listed() {
-                self.as_mut().project().waiter.is_called_or_wakes(cx.waker())
+                let mut waiter = self.as_mut().project().waiter;
+                waiter.as_mut().take_call() || waiter.set_waker(cx.waker())
             } else {
                 self.as_mut().project().waiter.list(cx.waker());
                 if let Some(turn) = self.visit() {

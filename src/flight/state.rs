@@ -128,6 +128,7 @@ impl State {
         self.0.fetch_and(!PENDING, Ordering::AcqRel);
     }
 
+    #[inline]
     pub(crate) fn snapshot(&self) -> Snapshot {
         // Acquire: pairs with the Release in the operations below; whoever counts what is left sees
         // what those who changed it did before.
@@ -189,8 +190,14 @@ impl State {
 
     /// Asks, for a follower that is able to lead and was woken or has just registered, whether it
     /// is its turn. Taking the lead takes it out of the followers.
+    #[inline]
     pub(crate) fn visit(&self) -> Visit {
-        let mut now = self.snapshot();
+        let now = self.snapshot();
+        if now.is_leaderless() { self.visit_leaderless(now) } else { Visit::Wait }
+    }
+
+    #[cold]
+    fn visit_leaderless(&self, mut now: Snapshot) -> Visit {
         loop {
             if !now.is_leaderless() {
                 return Visit::Wait;
@@ -269,6 +276,7 @@ impl State {
         false
     }
 
+    #[inline]
     fn exchange(&self, now: Snapshot, next: u64) -> Result<(), Snapshot> {
         // AcqRel: all changes form one order in which each sees what happened before the others;
         // above all a new leader sees everything of the old one (G1).

@@ -352,12 +352,9 @@ impl<V> Waiter<V> {
         *this.is_listed = true;
     }
 
-    /// Of one that is listed: whether it was called since, or else who is to be woken.
-    #[inline]
-    pub(super) fn is_called_or_wakes(mut self: Pin<&mut Self>, waker: &Waker) -> bool {
-        if self.as_mut().take_call() {
-            return true;
-        }
+    /// Of one that is listed: who is to be woken. `true` if it was called meanwhile.
+    #[cold]
+    pub(super) fn set_waker(self: Pin<&mut Self>, waker: &Waker) -> bool {
         let Some(flight) = &self.flight else { return false };
         let (node, mut new) = (&self.node, None);
         loop {
