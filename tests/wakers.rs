@@ -1,4 +1,4 @@
-//! Wakers that panic: they are the executor's fault, and stay its own.
+//! Wakers that panic, or do more than to schedule: what is the executor's fault stays its own.
 
 #![cfg(not(loom))]
 
@@ -63,6 +63,35 @@ fn g06_waker_that_panics_keeps_nobody_from_taking_over() {
                 assert_eq!(values, [7, 7, 7]);
             });
         }
+    });
+}
+
+struct PanicsWhenDropped;
+
+impl Wake for PanicsWhenDropped {
+    fn wake(self: Arc<Self>) {}
+}
+
+impl Drop for PanicsWhenDropped {
+    fn drop(&mut self) {
+        panic!("the last of it");
+    }
+}
+
+/// G4, G8: a follower that goes is gone, whatever becomes of its waker.
+#[test]
+fn g08_waker_that_panics_when_it_is_dropped_leaves_no_follower_behind() {
+    limited(|| {
+        let group: Group<u64, u32> = Group::new();
+        let leader = Polled::pending(group.run(&1, std::future::pending()));
+        let mut follower = Box::pin(group.run(&1, async { 0 }));
+        let waker = Waker::from(Arc::new(PanicsWhenDropped));
+        assert!(follower.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        drop(waker);
+        assert_eq!(common::panic_text(move || drop(follower)), "the last of it");
+        assert_eq!(group.in_flight()[0].followers, 0);
+        drop(leader);
+        assert!(group.is_empty());
     });
 }
 

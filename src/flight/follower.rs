@@ -100,14 +100,17 @@ impl<R: Reach> Follower<R> {
     where
         R::V: Clone,
     {
-        match turn {
-            Turn::Landed => Waited::Landed(self.answer()),
-            Turn::Lead => Waited::Lead(self.take_over()),
+        let waited = match turn {
+            Turn::Landed => Waited::Landed(self.as_mut().answer()),
+            Turn::Lead => Waited::Lead(self.as_mut().take_over()),
             Turn::Cancelled | Turn::TimedOut => {
                 self.as_mut().leave();
                 if let Turn::Cancelled = turn { Waited::Cancelled } else { Waited::TimedOut }
             }
-        }
+        };
+        // Last: its `Drop` may panic, and a lead, a place or a call must not be lost by that.
+        drop(self.project().waiter.take_waker());
+        waited
     }
 
     #[inline(always)]

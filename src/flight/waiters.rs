@@ -242,15 +242,12 @@ impl Waiting {
     }
 
     /// Takes a listed node out.
-    fn unlink(&mut self, node: &Node) -> Option<Waker> {
+    fn unlink(&mut self, node: &Node) {
         // SAFETY: the lock is held, and the node is listed (1).
-        let (before, after, waker) = node
-            .entry
-            .with_mut(|entry| unsafe { ((*entry).before, (*entry).after, (*entry).waker.take()) });
+        let (before, after) = node.entry.with(|entry| unsafe { ((*entry).before, (*entry).after) });
         self.set_after(before, after);
         self.set_before(after, before);
         self.tasks -= 1;
-        waker
     }
 
     fn set_before(&mut self, node: Option<NonNull<Node>>, before: Option<NonNull<Node>>) {
@@ -381,7 +378,19 @@ impl<V> Waiter<V> {
         self.take_call()
     }
 
-    /// Takes it out of the list, unless it was called.
+    /// What is left of one that was not called, once it is not listed any more. Dropping it may panic.
+    #[inline]
+    pub(super) fn take_waker(self: Pin<&mut Self>) -> Option<Waker> {
+        let this = self.project();
+        if *this.is_listed {
+            return None;
+        }
+        // SAFETY: it is not listed (1).
+        this.node.entry.with_mut(|entry| unsafe { (*entry).waker.take() })
+    }
+
+    /// Takes it out of the list, unless it was called. Its waker stays: its `Drop` is foreign code, which
+    /// must find neither the lock taken nor the follower half gone.
     #[inline]
     fn unlist(mut self: Pin<&mut Self>) {
         if self.is_listed && !self.as_mut().take_call() {
@@ -395,12 +404,9 @@ impl<V> Waiter<V> {
         let Some(flight) = this.flight else { return };
         let mut waiting = lock(&flight.waiters.waiting);
         // Relaxed: it is set under this lock.
-        let waker = match this.node.called.load(Ordering::Relaxed) {
-            0 => waiting.unlink(this.node.as_ref().get_ref()),
-            _ => None,
-        };
-        drop(waiting);
+        if this.node.called.load(Ordering::Relaxed) == 0 {
+            waiting.unlink(this.node.as_ref().get_ref());
+        }
         *this.is_listed = false;
-        drop(waker);
     }
 }
