@@ -5,13 +5,17 @@
 mod common;
 
 use std::{
-    pin::pin,
-    sync::Arc,
+    mem::take,
+    pin::{Pin, pin},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering::SeqCst},
+    },
     task::{Context, Poll, Wake, Waker},
 };
 
 use common::{Polled, limited};
-use shardflight::Group;
+use shardflight::{CallError, Group, OnCancel};
 
 struct Panics;
 
@@ -63,6 +67,139 @@ fn g06_waker_that_panics_keeps_nobody_from_taking_over() {
                 assert_eq!(values, [7, 7, 7]);
             });
         }
+    });
+}
+
+type Task = Mutex<Option<Pin<Box<dyn Future<Output = u32> + Send>>>>;
+
+/// A task that is polled by whoever wakes it, there and then.
+struct Inline {
+    task: Task,
+    panics: bool,
+    value: AtomicU32,
+}
+
+impl Inline {
+    fn new(call: impl Future<Output = u32> + Send + 'static) -> Arc<Self> {
+        Arc::new(Self { task: Mutex::new(Some(Box::pin(call))), panics: false, value: 0.into() })
+    }
+
+    fn poll(self: &Arc<Self>) {
+        let waker = Waker::from(Arc::clone(self));
+        // One that wakes itself is being polled.
+        if let Ok(mut task) = self.task.try_lock()
+            && let Some(call) = &mut *task
+            && let Poll::Ready(value) = call.as_mut().poll(&mut Context::from_waker(&waker))
+        {
+            self.value.store(value, SeqCst);
+            *task = None;
+        }
+    }
+
+    fn value(&self) -> u32 {
+        self.value.load(SeqCst)
+    }
+}
+
+impl Wake for Inline {
+    fn wake(self: Arc<Self>) {
+        self.poll();
+        assert!(!self.panics, "no room in the queue");
+    }
+}
+
+/// G9: a waker may come back to the same flight.
+#[test]
+fn g09_wakers_that_poll_in_place() {
+    limited(|| {
+        for _ in 0..50 {
+            let group: Group<u64, u32> = Group::new();
+            let leader = Polled::pending(group.run(&1, std::future::pending()));
+            let tasks: Vec<_> = (0..40)
+                .map(|_| {
+                    let group = group.clone();
+                    Inline::new(async move { group.run(&1, async { 7 }).await })
+                })
+                .collect();
+            tasks.iter().for_each(Inline::poll);
+            drop(leader);
+            assert!(tasks.iter().all(|task| task.value() == 7));
+            assert!(group.is_empty());
+        }
+    });
+}
+
+/// One that, when it is woken, drops all that are left of some tasks.
+struct Drops(Arc<Mutex<Vec<Arc<Inline>>>>);
+
+impl Wake for Drops {
+    fn wake(self: Arc<Self>) {
+        let tasks = take(&mut *self.0.lock().unwrap());
+        // Their own wakers keep them, too.
+        tasks.iter().for_each(|task| *task.task.lock().unwrap() = None);
+    }
+}
+
+/// G7, G9: a waker may drop other followers of the flight.
+#[test]
+fn g09_waker_that_drops_followers() {
+    limited(|| {
+        for lands in [true, false] {
+            let group: Group<u64, u32> = Group::new();
+            let (send, value) = tokio::sync::oneshot::channel();
+            let mut leader =
+                Polled::pending(group.run(&1, async { value.await.expect("it is sent") }));
+            let doomed = Arc::new(Mutex::new(Vec::new()));
+            let waker = Waker::from(Arc::new(Drops(Arc::clone(&doomed))));
+            let mut first = Box::pin(group.run(&1, async { 8 }));
+            assert!(first.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            for _ in 0..40 {
+                let group = group.clone();
+                let task = Inline::new(async move { group.run(&1, async { 8 }).await });
+                task.poll();
+                doomed.lock().unwrap().push(task);
+            }
+            let mut last = Polled::pending(group.run(&1, async { 9 }));
+            if lands {
+                send.send(7).unwrap();
+                assert_eq!(leader.poll(), Poll::Ready(7));
+                assert_eq!(last.woken_value(), 7);
+            } else {
+                drop(leader);
+                // Of the two that are left one leads; the first was woken, or not.
+                let value = first.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+                assert!(value == Poll::Ready(8) || last.poll() == Poll::Ready(9));
+            }
+        }
+    });
+}
+
+/// G6: one that is called again for each panic, because it is back in the list by then, would keep
+/// whoever wakes it for ever.
+#[test]
+fn g06_waker_that_polls_in_place_and_panics_is_woken_once() {
+    limited(|| {
+        let group: Group<u64, u32> = Group::new();
+        let call = |work| {
+            let group = group.clone();
+            async move { group.run(&1, work).await }
+        };
+        let leader = Polled::pending(call(std::future::pending()));
+        // The first to be woken lets a newcomer lead.
+        let newcomer = Inline::new(call(std::future::pending()));
+        let mut first = Box::pin(call(std::future::pending()));
+        let waker = Waker::from(Arc::clone(&newcomer));
+        assert!(first.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        let mut panics = Inline::new(call(std::future::pending()));
+        Arc::get_mut(&mut panics).expect("just made").panics = true;
+        panics.poll();
+        // Because of it all are woken.
+        let mut told = Polled::pending(async {
+            group.call(&1).on_cancel(OnCancel::Fail).run(async { 0 }).await
+        });
+        drop(leader);
+        assert_eq!(told.woken_value(), Err(CallError::Cancelled));
+        assert_eq!(group.in_flight()[0].followers, 2);
     });
 }
 

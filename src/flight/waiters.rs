@@ -105,8 +105,10 @@ impl Waiters {
     pub(super) fn call(&self, n: usize) {
         let mut waiting = lock(&self.waiting);
         let (threads, is_all) = waiting.call_threads(n);
-        // Who comes back after it was called is not called again.
-        let mut left = waiting.tasks.min(n - threads);
+        // Who comes back after it was called is not called again: so many in all, and no more.
+        let tasks = waiting.tasks;
+        let mut left = tasks.min(n - threads);
+        let mut others = tasks - left;
         let mut called = waiting.call_tasks(&mut left);
         drop(waiting);
         if is_all {
@@ -116,7 +118,9 @@ impl Waiters {
         }
         loop {
             // Whose waker panicked may never be polled, and another has to go in its place.
-            left = left.saturating_add(wake(called));
+            let more = wake(called).min(others);
+            others -= more;
+            left += more;
             if left == 0 {
                 return;
             }
