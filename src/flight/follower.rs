@@ -119,9 +119,8 @@ impl<R: Reach> Follower<R> {
         R::V: Clone,
     {
         let mut this = self.project();
-        let flight = this.waiter.as_mut().flight_mut().expect(TAKEN);
-        let id = flight.id();
-        let outcome = Flight::take_outcome(flight);
+        let id = this.waiter.flight().expect(TAKEN).id();
+        let outcome = this.waiter.as_mut().take_outcome().expect(TAKEN);
         drop(this.waiter.take_flight());
         let table = this.table.table();
         table.tell(id, |observer| observer.answered(id, table.waited(*this.since)));

@@ -41,7 +41,10 @@ use std::{
 use pin_project_lite::pin_project;
 
 use super::Flight;
-use crate::sync::{Arc, AtomicU32, Condvar, Mutex, Ordering, UnsafeCell, lock, wait_on};
+use crate::{
+    error::Panicked,
+    sync::{Arc, AtomicU32, Condvar, Mutex, Ordering, UnsafeCell, lock, wait_on},
+};
 
 /// So many tasks are called under one lock, and then woken without it.
 #[cfg(not(loom))]
@@ -64,7 +67,8 @@ struct Waiting {
     /// Calls for threads that none has taken yet.
     calls: usize,
     /// How often all threads were called. Who is seated in an earlier round is not counted any more.
-    round: u32,
+    /// Wide enough never to come round to one of them.
+    round: u64,
 }
 
 // SAFETY: the nodes it points to are touched under the lock that it lies behind, from any thread (1);
@@ -91,7 +95,7 @@ unsafe impl Sync for Node {}
 
 /// A thread's place among those that are seated.
 pub(super) struct Seat {
-    round: u32,
+    round: u64,
 }
 
 impl Waiters {
@@ -185,12 +189,12 @@ impl Waiting {
         let is_all = self.threads > 0;
         if is_all {
             self.calls = 0;
-            self.round = self.round.wrapping_add(1);
+            self.round += 1;
         }
         (take(&mut self.threads), is_all)
     }
 
-    fn take_call(&mut self, round: u32) -> bool {
+    fn take_call(&mut self, round: u64) -> bool {
         if self.round != round {
             return true;
         }
@@ -199,7 +203,7 @@ impl Waiting {
         is_called
     }
 
-    fn rise(&mut self, round: u32) {
+    fn rise(&mut self, round: u64) {
         if self.round != round {
             return;
         }
@@ -309,8 +313,14 @@ impl<V> Waiter<V> {
         self.flight.as_ref()
     }
 
-    pub(super) fn flight_mut(self: Pin<&mut Self>) -> Option<&mut Arc<Flight<V>>> {
-        self.project().flight.as_mut()
+    /// Of a flight that has landed. Nobody but this gets at the flight to change it: as long as the node
+    /// is listed, it is listed there (2).
+    #[inline(always)]
+    pub(super) fn take_outcome(self: Pin<&mut Self>) -> Option<Result<V, Panicked>>
+    where
+        V: Clone,
+    {
+        self.project().flight.as_mut().map(Flight::take_outcome)
     }
 
     /// Gives up waiting for it.
@@ -342,7 +352,7 @@ impl<V> Waiter<V> {
     pub(super) fn list(self: Pin<&mut Self>, waker: &Waker) {
         let this = self.project();
         let Some(flight) = this.flight else { return };
-        debug_assert!(!*this.is_listed, "it is listed once");
+        assert!(!*this.is_listed, "it is listed once");
         let node = this.node.as_ref().get_ref();
         let waker = waker.clone();
         // SAFETY: it is not listed (1).
