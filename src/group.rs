@@ -330,12 +330,12 @@ where
     /// Runs `work`, or waits for the work of a call with the same key that is already running.
     ///
     /// Exactly one of the callers that overlap runs its work; the others' is never polled. The value
-    /// of an unshared call is moved, a shared one is cloned once for each caller. Async and
+    /// of an unshared call is moved, a shared one is cloned once for each caller at most. Async and
     /// [blocking](Self::run_blocking) callers share flights.
     ///
     /// Nothing happens before the first poll. Needs no runtime.
     ///
-    /// On 64-bit systems the future takes 160 bytes with work of 8 bytes and a `u64` key, plus what the
+    /// On 64-bit systems the future takes 144 bytes with work of 8 bytes and a `u64` key, plus what the
     /// work and an owned key are larger, rounded up to 16: most of it is where others find the flight, or
     /// where a follower waits. It holds no value, and an unshared call has nothing else but its owned key.
     ///
