@@ -19,3 +19,4 @@ mod observer;
 mod panics;
 mod relay;
 mod takeover;
+mod waiters;
