@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use common::{Dice, Executions, Wakes, limited};
+use common::{Dice, Executions, Polled, Wakes, limited};
 use futures_lite::future::block_on;
 use shardflight::{CallError, Group, OnCancel};
 
@@ -114,6 +114,20 @@ fn calls(
         6 => comes_and_goes(group.run(&1, yields), dice),
         _ => comes_and_goes(group.run(&1, pending()), dice),
     }
+}
+
+/// G6, G7: a thread that has gone is not there to be called.
+#[test]
+fn g06_thread_whose_time_ran_out_takes_no_call_along() {
+    limited(|| {
+        let group: Group<u64, u64> = Group::new();
+        let leader = Polled::pending(group.run(&1, pending()));
+        let late = group.call(&1).timeout(Duration::from_millis(1)).run_blocking(|| 0);
+        assert_eq!(late, Err(CallError::TimedOut));
+        let mut task = Polled::pending(group.run(&1, async { 7 }));
+        drop(leader);
+        assert_eq!(task.woken_value(), 7);
+    });
 }
 
 /// Runs `round` in so many threads at once, again and again; `after` when all have come back.

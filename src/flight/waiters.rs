@@ -424,3 +424,56 @@ impl<V> Waiter<V> {
         *this.is_listed = false;
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// Whether a call for it is there; or it gives its seat up.
+    fn is_called(waiters: &Waiters, seat: Seat) -> bool {
+        waiters.wait(seat, Some(Instant::now()))
+    }
+
+    fn is_empty(waiters: &Waiters) -> bool {
+        let waiting = lock(&waiters.waiting);
+        (waiting.threads, waiting.calls) == (0, 0)
+    }
+
+    #[test]
+    fn g06_each_call_is_for_one_thread() {
+        let waiters = Waiters::new();
+        let seats = [(); 4].map(|()| waiters.sit());
+        waiters.call(2);
+        let called = seats.map(|seat| is_called(&waiters, seat));
+        assert_eq!(called, [true, true, false, false]);
+        assert!(is_empty(&waiters));
+        waiters.call(1);
+        let late = waiters.sit();
+        assert!(!is_called(&waiters, late));
+    }
+
+    #[test]
+    fn g06_thread_that_rises_leaves_the_call_to_another() {
+        let waiters = Waiters::new();
+        let [a, b, c] = [(); 3].map(|()| waiters.sit());
+        waiters.call(1);
+        waiters.rise(a);
+        waiters.rise(b);
+        assert!(is_called(&waiters, c));
+        assert!(is_empty(&waiters));
+    }
+
+    #[test]
+    fn g06_all_who_are_seated_are_called_and_nobody_later() {
+        let waiters = Waiters::new();
+        let [a, b, c] = [(); 3].map(|()| waiters.sit());
+        waiters.call(1);
+        waiters.call(2);
+        let late = waiters.sit();
+        assert!(is_called(&waiters, a));
+        waiters.rise(b);
+        assert!(!is_called(&waiters, late));
+        assert!(is_called(&waiters, c));
+        assert!(is_empty(&waiters));
+    }
+}
