@@ -35,15 +35,17 @@
 //! 2. **land** (locked, then not): remove the slot *by id*, and in the same step read the number of
 //!    followers. Nobody can join from here on, so the number is final. If it is 0, and nobody waits
 //!    who is not counted, the value is the leader's and nothing else happens. Otherwise publish the
-//!    outcome, and only then notify all.
+//!    outcome, and only then call all. Each takes a clone of the value; the last, once nobody else
+//!    holds the flight, the value itself.
 //! 3. **abandon** (locked): the leader's future was dropped, its work already is. If nobody inside
 //!    is able to lead, remove the slot in the same step. Otherwise set `LEADERLESS`, keep the slot,
-//!    and wake successors after unlocking.
-//! 4. **visit**: a follower registers with the event *first*, then asks: landed? my turn? Clearing
-//!    `LEADERLESS` is what makes it the leader. If others are to look first it declines, and wakes
-//!    one more.
+//!    and call successors after unlocking.
+//! 4. **visit**: a follower takes a place among those who wait ([`waiters`]) *first*, a task in their
+//!    list, a thread on a seat, and then asks: landed? my turn? Clearing `LEADERLESS` is what makes it
+//!    the leader. If others are to look first it declines, and calls one more. To be called is to
+//!    lose that place: who has been takes another, at the end, and asks again.
 //! 5. **leave**: a follower that is dropped counts itself out, before its work is dropped. If that
-//!    leaves a leaderless flight with others able to lead, it wakes one more; if it leaves a dead
+//!    leaves a leaderless flight with others able to lead, it calls one more; if it leaves a dead
 //!    one, it removes the slot (locked, after looking again: a newcomer may have led the flight out
 //!    of there by step 1).
 //! 6. **forget** (locked): take the slot out. A shared flight moves to the table's list of detached
@@ -69,8 +71,9 @@
 //! # Who has no work
 //!
 //! Handles follow without being able to lead. They are counted, as those of `OnCancel::Fail` are, among
-//! the `bound`, wait on an event of their own, because they could not pass a notification on, and are
-//! woken when the flight lands or is dead. The handle of a spawned call that follows is not counted
+//! the `bound`, wait on an event of their own, event-listener's, because they could not pass a call on,
+//! and are notified when the flight lands or is dead. The leader of a pending flight waits there, too.
+//! The handle of a spawned call that follows is not counted
 //! beside its task, which may end up leading, or be dropped, while the handle waits on. So a flight that
 //! anybody has ever waited for in this way publishes its outcome also if it lands with no followers.
 //!
@@ -89,46 +92,54 @@
 //! - **G4, nothing left behind.** Every lead ends in `land` or `abandon`. Both remove the slot, or
 //!   leave it with `able > 0`; then the last of those to go removes it in `leave`.
 //! - **G5, only my own entry.** Slots are removed by flight id, which is never used twice.
-//! - **G6, no lost wake-up.** The event's list is behind a mutex that both sides always take (of
-//!   event-listener 5.4 this is true; a version with a fast path around it would need a fence after
-//!   each registration here). If a follower's registration comes before the notification there, it
-//!   is woken. If it comes after, what the notifier wrote before notifying (outcome, state,
-//!   generation) happens before the registration, and the follower's own check, which follows the
-//!   registration, sees it.
-//! - **G7, cancellation is local.** Call a follower *on its way* if it is able to lead and has been
-//!   notified or has its check still to come. While a flight is leaderless with `able > 0`, somebody
-//!   is on its way: `abandon` wakes at least one, or all have their check still to come; who declines
-//!   is registered again and wakes one more, itself if there is no other; who leaves, and may take a
-//!   notification along that it could not use (`OnCancel::Fail`), wakes one more, too. Each visit
-//!   that declines counts `skips` down, so one of them leads. All notifications are *additional*
-//!   ones: they reach followers that none has reached before.
+//! - **G6, no lost wake-up.** Places are taken and called under one mutex, which both sides always
+//!   take. If a follower takes its place before the call, it is called. If it does after, what the
+//!   caller wrote before (outcome, state, generation) happens before that, and the follower's own
+//!   check, which comes after it, sees it. A caller takes the mutex once for each batch of tasks. In
+//!   between some may go and some come back, but the list is first in, first out: a call to all gets
+//!   to each that was there when it began, and it asks for no more than were. A task that comes with
+//!   another waker sets that under the mutex, and then looks once more whether it was called with the
+//!   old one. A thread whose time is up looks under the mutex whether there is a call, and takes it.
+//!   (For the event of those without work this is event-listener's list and its mutex. Of its
+//!   version 5.4 it is true that both sides always take it; one with a fast path around it would need
+//!   a fence after each registration here.)
+//! - **G7, cancellation is local.** A follower is *on its way* if it is able to lead and has been
+//!   called or has its check still to come. While a flight is leaderless with `able > 0`, somebody
+//!   is on its way: `abandon` calls at least one, or all have their check still to come; who declines
+//!   has its place again and calls one more, itself if there is no other; who leaves, and may take a
+//!   call along that it could not use (`OnCancel::Fail`), calls one more, too; and so does a caller
+//!   for each waker that panics, whose task may never be polled. Each visit that declines counts
+//!   `skips` down, so one of them leads. A call reaches only those that none has reached since they
+//!   took their place. Which of several threads takes a call does not matter: who takes it looks.
 //!
 //! # Who takes over
 //!
 //! If the oldest follower always took over, callers with equal timeouts would hand the lead to the
 //! one whose time runs out next, again and again, and none would finish; the newest would do the
 //! same to callers with descending deadlines. So `abandon` draws a number below the count of able
-//! followers, wakes that many and one, and all of them but the last to look decline. The event's list
-//! is first in, first out, so with followers that are polled as they are woken this lands on a
-//! pseudo-random one of those that have waited longest, without any list of our own. To keep a
-//! cancelled leader cheap in a herd, the first draw is among 16; each further abandonment of the same
-//! flight draws among four times as many, up to [`SKIPS_MAX`] + 1. A follower that is not polled
-//! delays nobody, because each that declines wakes another.
+//! followers, calls that many and one, and all of them but the last to look decline. The list of
+//! tasks is first in, first out, so with followers that are polled as they are woken this lands on a
+//! pseudo-random one of those that have waited longest. Threads are called before any task, in the
+//! system's order: one that leads cannot be cancelled. To keep a cancelled leader cheap in a herd, the
+//! first draw is among 16; each further abandonment of the same flight draws among four times as many,
+//! up to [`SKIPS_MAX`] + 1. A follower that is not polled delays nobody, because each that declines
+//! calls another.
 //!
-//! For example, three able followers A, B, C wait and `abandon` draws 1: `skips` is 1, A and B are
-//! woken. A looks, counts `skips` down to 0, registers again behind C, and wakes C. B or C, whichever
+//! For example, three able tasks A, B, C wait and `abandon` draws 1: `skips` is 1, A and B are
+//! called. A takes a place behind C, looks, counts `skips` down to 0, and calls C. B or C, whichever
 //! looks first, finds 0 and leads; the other finds a led flight and goes on waiting.
 //!
-//! Followers that asked for [`OnCancel::Fail`] are woken by every abandonment (then all are woken,
-//! as the event cannot tell them apart) and compare the flight's generation with that of their
-//! joining.
+//! Followers that asked for [`OnCancel::Fail`] are called by every abandonment (then all are, as the
+//! list does not tell them apart) and compare the flight's generation with that of their joining.
 //!
 //! # What is not in our hands
 //!
-//! event-listener clones, wakes and drops wakers while it holds the mutex of its list. A waker that
-//! comes back to the same flight from there deadlocks: one that polls inline, or the last reference
-//! to a task of an executor that has been shut down, which drops the task and with it the follower.
-//! The wakers of tokio, of smol and of threads only schedule.
+//! Wakers of callers with work are cloned, woken and dropped under no lock: they may poll in place,
+//! drop the last reference to a task, or panic. Those of handles, and of leaders that wait for an
+//! older flight to end, are event-listener's affair, which does all that while it holds the mutex of
+//! its list. One that comes back to the same event from there deadlocks: one that polls in place, or
+//! the last reference to a task of an executor that has been shut down, which drops the task and with
+//! it the handle. The wakers of tokio, of smol and of threads only schedule.
 
 mod alarm;
 mod ask;
@@ -414,7 +425,7 @@ impl<V> Flight<V> {
 
     /// Step 3, after unlocking.
     pub(crate) fn wake_successors(&self, left: Snapshot) {
-        // The event cannot tell apart who is to be told from who is to take over. Handles are neither.
+        // They do not tell apart who is to be told from who is to take over. Handles are neither.
         if self.has_told() {
             self.wake(usize::MAX);
         } else if left.able() > 0 {
@@ -492,7 +503,7 @@ impl<V> Flight<V> {
         let visit = self.state.visit();
         if visit == Visit::Decline {
             // Of those who were woken, some may not be polled for long; this one knows of nobody
-            // who is, so it wakes another (itself, if there is no other).
+            // who is, so it calls another (itself, if there is no other).
             self.wake(1);
         }
         visit
