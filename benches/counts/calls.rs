@@ -11,9 +11,8 @@ use std::{
 };
 
 use dashmap::DashMap;
+use kit::contenders::MutexGroup;
 use shardflight::Group;
-
-use crate::mutex_group::MutexGroup;
 
 /// ahash with a fixed seed, so that every run does the same.
 #[derive(Clone)]

@@ -11,9 +11,6 @@ mod calls;
 #[cfg(all(not(loom), target_os = "linux"))]
 mod code;
 #[cfg(all(not(loom), target_os = "linux"))]
-#[path = "../versus_mutex/contenders/mutex_group.rs"]
-mod mutex_group;
-#[cfg(all(not(loom), target_os = "linux"))]
 mod table;
 #[cfg(all(not(loom), target_os = "linux"))]
 mod valgrind;

@@ -7,27 +7,29 @@
 
 // Under loom there is nothing to measure, and the dev-dependencies are left out.
 #[cfg(not(loom))]
-mod contenders;
+mod lists;
 #[cfg(not(loom))]
-mod harness;
+mod options;
 #[cfg(not(loom))]
-mod workloads;
+mod session;
+#[cfg(not(loom))]
+mod table;
 
 #[cfg(not(loom))]
 #[global_allocator]
-static ALLOCATOR: harness::count_alloc::Counting = harness::count_alloc::Counting;
+static ALLOCATOR: kit::count_alloc::Counting = kit::count_alloc::Counting;
 
 #[cfg(not(loom))]
 fn main() {
-    use self::harness::{options::Options, pin, sample::Session};
+    use self::{options::Options, session::Session};
 
     // `cargo test --all-targets` runs benches without `--bench`: there is nothing to test here.
     let Some(options) = Options::of_cargo_bench() else {
         return;
     };
-    pin::to_core(0);
+    kit::pin::to_core(0);
     let mut session = Session::new(options);
-    workloads::measure(&mut session);
+    lists::measure(&mut session);
     session.finish();
 }
 

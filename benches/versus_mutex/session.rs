@@ -1,14 +1,11 @@
-//! Interleaved rounds: in each, every contender runs once, so that drift hits all of them.
+//! Measures workloads in rounds, with criterion or without, and puts them into the table.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use criterion::{Criterion, SamplingMode};
+use kit::rounds::{Parts, Rounds};
 
-use super::{options::Options, table::Table};
-
-/// Nanoseconds per operation of the parts of a workload. The last one is the workload's figure:
-/// what criterion gets and what the goal is about.
-pub(crate) type Parts = Vec<f64>;
+use crate::{options::Options, table::Table};
 
 pub(crate) struct Contender {
     pub(crate) name: &'static str,
@@ -32,6 +29,7 @@ impl Contender {
 
 pub(crate) struct Workload {
     pub(crate) name: &'static str,
+    /// The last one is what criterion gets and what the goal is about.
     pub(crate) parts: &'static [&'static str],
     /// Operations per contender and round: enough to time, few enough to interleave finely.
     pub(crate) ops: u64,
@@ -39,31 +37,13 @@ pub(crate) struct Workload {
     pub(crate) contenders: Vec<Contender>,
 }
 
-/// What was measured, by contender and round.
-pub(crate) struct Rounds {
-    pub(crate) of: Vec<Vec<Parts>>,
-}
-
-impl Rounds {
-    fn none(workload: &Workload) -> Self {
-        Self { of: workload.contenders.iter().map(|_| Vec::new()).collect() }
-    }
-
-    fn next(&mut self, workload: &Workload) {
-        let contenders = workload.contenders.len();
-        let done = self.of[0].len();
-        for i in 0..contenders {
-            // Everyone is first equally often.
-            let i = (done + i) % contenders;
-            let parts = (workload.contenders[i].sample)(workload.ops);
-            assert_eq!(parts.len(), workload.parts.len(), "{}", workload.name);
-            self.of[i].push(parts);
-        }
-    }
-
-    fn last_figure(&self, contender: usize) -> f64 {
-        let parts = self.of[contender].last().expect("a round has been run");
-        *parts.last().expect("a workload has parts")
+impl Workload {
+    fn round(&self, rounds: &mut Rounds) {
+        rounds.next(|contender| {
+            let parts = (self.contenders[contender].sample)(self.ops);
+            assert_eq!(parts.len(), self.parts.len(), "{}", self.name);
+            parts
+        });
     }
 }
 
@@ -92,7 +72,7 @@ impl Session {
         if !self.options.wants(workload.name) {
             return;
         }
-        let mut rounds = Rounds::none(workload);
+        let mut rounds = Rounds::none(workload.contenders.len());
         let mut group = self.criterion.benchmark_group(workload.name);
         group.sampling_mode(SamplingMode::Flat);
         for (own, contender) in workload.contenders.iter().enumerate() {
@@ -102,7 +82,7 @@ impl Session {
                 bencher.iter_custom(|iterations| {
                     let mut own_time = 0.0;
                     for _ in 0..iterations {
-                        rounds.next(workload);
+                        workload.round(&mut rounds);
                         own_time += rounds.last_figure(own);
                     }
                     Duration::from_secs_f64(own_time / 1e9)
@@ -119,9 +99,9 @@ impl Session {
             return None;
         }
         println!("{}: {count} rounds", workload.name);
-        let mut rounds = Rounds::none(workload);
+        let mut rounds = Rounds::none(workload.contenders.len());
         for _ in 0..count {
-            rounds.next(workload);
+            workload.round(&mut rounds);
         }
         self.table.add(workload, &rounds);
         Some(rounds)
@@ -130,22 +110,4 @@ impl Session {
     pub(crate) fn finish(self) {
         self.table.print();
     }
-}
-
-/// Nanoseconds per operation.
-pub(crate) fn per_op(took: Duration, ops: u64) -> f64 {
-    took.as_nanos() as f64 / ops as f64
-}
-
-/// Times `op` in a loop on this thread, after a sixteenth of it that is not timed: the first calls
-/// of a fresh group allocate its shards.
-pub(crate) fn timed(ops: u64, mut op: impl FnMut(u64) -> u64) -> Parts {
-    for i in 0..ops / 16 {
-        std::hint::black_box(op(std::hint::black_box(i)));
-    }
-    let start = Instant::now();
-    for i in 0..ops {
-        std::hint::black_box(op(std::hint::black_box(i)));
-    }
-    vec![per_op(start.elapsed(), ops)]
 }

@@ -9,42 +9,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use shardflight::Group;
-
 use crate::{
-    contenders::{BlockingGroup, CondvarGroup},
-    harness::{
-        pin,
-        sample::{Contender, Parts, Session, Workload, per_op},
-    },
+    contenders::BlockingGroup,
+    pin,
+    rounds::{Parts, per_op},
 };
-
-pub(crate) fn measure(session: &mut Session) {
-    type Plain = CondvarGroup<u64, u64, false>;
-
-    let rounds = session.options.rounds();
-    for (name, own, mutex) in [
-        (
-            "W5 1,000 OS threads",
-            resume::<Group<u64, u64>, false> as fn(u64) -> Parts,
-            resume::<Plain, false> as fn(u64) -> Parts,
-        ),
-        ("W5 1,000 OS threads, pinned", resume::<Group<u64, u64>, true>, resume::<Plain, true>),
-    ] {
-        let contenders =
-            vec![Contender::new("shardflight", own), Contender::new("mutex", mutex).goal(1.5)];
-        let workload = Workload { name, parts: &[""], ops: 1_000, contenders };
-        session.compare_rounds(&workload, rounds);
-    }
-}
 
 const KEY: u64 = 7;
 /// Time for the last threads to go from "about to call" to sleep. It orders nothing: one that is
 /// later still makes a call of its own.
 const SETTLE: Duration = Duration::from_millis(30);
 
-fn resume<G: BlockingGroup, const PINNED: bool>(followers: u64) -> Parts {
-    if !PINNED {
+pub fn resume<G: BlockingGroup>(pinned: bool, followers: u64) -> Parts {
+    if !pinned {
         pin::to_any_core();
     }
     let group = G::fresh();
@@ -56,7 +33,7 @@ fn resume<G: BlockingGroup, const PINNED: bool>(followers: u64) -> Parts {
             for index in 0..followers as usize {
                 let (group, about_to_call) = (&group, &about_to_call);
                 let follower = move || {
-                    if PINNED {
+                    if pinned {
                         pin::to_core(index);
                     }
                     about_to_call.fetch_add(1, Relaxed);

@@ -1,6 +1,8 @@
 //! The table at the end: ratios of times, and figures that are not times.
 
-use super::sample::{Rounds, Workload};
+use kit::rounds::{Rounds, Spread};
+
+use crate::session::Workload;
 
 const EXPLANATION: &str = "
 Time per operation: ratio of shardflight to a contender, below 1 is faster.
@@ -45,16 +47,14 @@ impl Table {
     pub(crate) fn add(&mut self, workload: &Workload, rounds: &Rounds) {
         let last = workload.parts.len() - 1;
         for (part, name) in workload.parts.iter().enumerate() {
-            let times = |contender: usize| rounds.of[contender].iter().map(move |r| r[part]);
             for (i, rival) in workload.contenders.iter().enumerate().skip(1) {
-                let paired = times(0).zip(times(i)).map(|(own, rival)| own / rival);
                 self.ratios.push(Ratio {
                     what: format!("{} {name}", workload.name),
-                    own: Spread::over(times(0)).median,
+                    own: Spread::over(rounds.times(0, part)).median,
                     rival: rival.name,
-                    rivals: Spread::over(times(i)).median,
-                    spread: Spread::over(paired),
-                    rounds: rounds.of[0].len(),
+                    rivals: Spread::over(rounds.times(i, part)).median,
+                    spread: rounds.ratio(0, i, part),
+                    rounds: rounds.count(),
                     goal: rival.goal.filter(|_| part == last),
                 });
             }
@@ -107,20 +107,4 @@ fn judged(measured: f64, goal: Option<f64>) -> String {
         let verdict = if measured <= goal { "met" } else { "MISSED" };
         format!("<= {goal:<5} {verdict}")
     })
-}
-
-/// Medians rather than means: what else runs on the machine makes rounds slower, never faster.
-pub(crate) struct Spread {
-    low: f64,
-    pub(crate) median: f64,
-    high: f64,
-}
-
-impl Spread {
-    pub(crate) fn over(values: impl Iterator<Item = f64>) -> Self {
-        let mut values: Vec<f64> = values.collect();
-        values.sort_by(f64::total_cmp);
-        let at = |per_cent: usize| values[(values.len() - 1) * per_cent / 100];
-        Self { low: at(10), median: at(50), high: at(90) }
-    }
 }

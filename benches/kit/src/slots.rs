@@ -10,22 +10,22 @@ use std::{
 
 /// A call that waits for nobody. Part of the measured operation, which is the function around it.
 #[inline(always)]
-pub(crate) fn ready<F: Future>(future: Pin<&mut F>) -> F::Output {
+pub fn ready<F: Future>(future: Pin<&mut F>) -> F::Output {
     match future.poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => output,
         Poll::Pending => unreachable!("nobody else has this key"),
     }
 }
 
-pub(crate) type Slot<F> = Pin<Box<Option<F>>>;
+pub type Slot<F> = Pin<Box<Option<F>>>;
 
-pub(crate) fn slots<F>(count: usize) -> Vec<Slot<F>> {
+pub fn slots<F>(count: usize) -> Vec<Slot<F>> {
     (0..count).map(|_| Box::pin(None)).collect()
 }
 
 /// Makes a call in its slot, as `await` would in its task, and polls it, to find that it has to wait.
 #[inline(never)]
-pub(crate) fn begin<F: Future>(slot: &mut Slot<F>, call: impl FnOnce() -> F, cx: &mut Context<'_>) {
+pub fn begin<F: Future>(slot: &mut Slot<F>, call: impl FnOnce() -> F, cx: &mut Context<'_>) {
     slot.set(Some(call()));
     let future = slot.as_mut().as_pin_mut().expect("just set");
     assert!(future.poll(cx).is_pending());
@@ -33,7 +33,7 @@ pub(crate) fn begin<F: Future>(slot: &mut Slot<F>, call: impl FnOnce() -> F, cx:
 
 /// Polls a call that can go on now, and empties its slot.
 #[inline(never)]
-pub(crate) fn end<F: Future>(slot: &mut Slot<F>, cx: &mut Context<'_>) -> F::Output {
+pub fn end<F: Future>(slot: &mut Slot<F>, cx: &mut Context<'_>) -> F::Output {
     let future = slot.as_mut().as_pin_mut().expect("begun");
     let Poll::Ready(output) = future.poll(cx) else { unreachable!("it was let go") };
     slot.set(None);
@@ -42,18 +42,24 @@ pub(crate) fn end<F: Future>(slot: &mut Slot<F>, cx: &mut Context<'_>) -> F::Out
 
 /// Work that is done once it is said to be. Who polls it by hand needs no waking.
 #[derive(Default)]
-pub(crate) struct Gate(AtomicBool);
+pub struct Gate(AtomicBool);
 
 impl Gate {
-    pub(crate) fn open(&self) {
+    /// Leaked, one byte: some contenders box the work, which may then borrow nothing.
+    pub fn fresh() -> &'static Self {
+        Box::leak(Box::default())
+    }
+
+    pub fn open(&self) {
         self.0.store(true, Relaxed);
     }
 
-    pub(crate) fn shut(&self) {
+    pub fn shut(&self) {
         self.0.store(false, Relaxed);
     }
 
-    pub(crate) fn passed(&self) -> impl Future<Output = u64> + Send {
+    #[inline]
+    pub fn passed(&'static self) -> impl Future<Output = u64> + Send {
         poll_fn(|_| if self.0.load(Relaxed) { Poll::Ready(1) } else { Poll::Pending })
     }
 }

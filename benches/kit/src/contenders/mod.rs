@@ -12,44 +12,50 @@ use std::{
 
 use shardflight::Group;
 
-pub(crate) use self::{
+pub use self::{
     bare_cells::BareCells, condvar_group::CondvarGroup, mutex_group::MutexGroup,
     with_stats::WithStats,
 };
 
-pub(crate) trait AsyncGroup<K>: Sized + Send + Sync + 'static {
+/// A call's work is `'static`, because some contenders box it.
+pub trait AsyncGroup<K, V = u64>: Sized + Send + Sync + 'static {
     fn with_capacity(keys: usize) -> Self;
 
     fn fresh() -> Self {
         Self::with_capacity(0)
     }
 
-    fn run<'a, Q, F>(&'a self, key: &'a Q, work: F) -> impl Future<Output = u64> + Send
+    fn run<'a, Q, F>(&'a self, key: &'a Q, work: F) -> impl Future<Output = V> + Send
     where
         K: Borrow<Q>,
-        Q: ?Sized + Eq + Hash + Sync + ToOwned<Owned = K>,
-        F: Future<Output = u64> + Send;
+        Q: ?Sized + Eq + Hash + Send + Sync + ToOwned<Owned = K>,
+        F: Future<Output = V> + Send + 'static;
 }
 
-impl<K: Eq + Hash + Send + Sync + 'static> AsyncGroup<K> for Group<K, u64> {
+impl<K, V> AsyncGroup<K, V> for Group<K, V>
+where
+    K: Eq + Hash + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
     fn with_capacity(keys: usize) -> Self {
         Self::builder().capacity(keys).build()
     }
 
     #[inline]
-    fn run<'a, Q, F>(&'a self, key: &'a Q, work: F) -> impl Future<Output = u64> + Send
+    fn run<'a, Q, F>(&'a self, key: &'a Q, work: F) -> impl Future<Output = V> + Send
     where
         K: Borrow<Q>,
-        Q: ?Sized + Eq + Hash + Sync + ToOwned<Owned = K>,
-        F: Future<Output = u64> + Send,
+        Q: ?Sized + Eq + Hash + Send + Sync + ToOwned<Owned = K>,
+        F: Future<Output = V> + Send + 'static,
     {
         Group::run(self, key, work)
     }
 }
 
-impl<K, S> AsyncGroup<K> for MutexGroup<K, u64, S>
+impl<K, V, S> AsyncGroup<K, V> for MutexGroup<K, V, S>
 where
     K: Eq + Hash + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
     S: BuildHasher + Default + Send + Sync + 'static,
 {
     fn with_capacity(keys: usize) -> Self {
@@ -57,17 +63,17 @@ where
     }
 
     #[inline]
-    fn run<'a, Q, F>(&'a self, key: &'a Q, work: F) -> impl Future<Output = u64> + Send
+    fn run<'a, Q, F>(&'a self, key: &'a Q, work: F) -> impl Future<Output = V> + Send
     where
         K: Borrow<Q>,
-        Q: ?Sized + Eq + Hash + Sync + ToOwned<Owned = K>,
-        F: Future<Output = u64> + Send,
+        Q: ?Sized + Eq + Hash + Send + Sync + ToOwned<Owned = K>,
+        F: Future<Output = V> + Send + 'static,
     {
         MutexGroup::run(self, key, work)
     }
 }
 
-pub(crate) trait BlockingGroup: Send + Sync {
+pub trait BlockingGroup: Send + Sync {
     fn fresh() -> Self;
 
     fn run_blocking(&self, key: u64, work: impl FnOnce() -> u64) -> u64;

@@ -1,28 +1,19 @@
-//! What calls take from the heap: allocations of leaders, shared flights and followers, and bytes
-//! per key in flight (W8).
+//! What calls take from the heap.
 
-use std::{
-    borrow::Borrow,
-    cell::OnceCell,
-    future::pending,
-    hash::Hash,
-    hint::black_box,
-    mem::forget,
-    task::{Context, Waker},
-};
+use std::mem::forget;
 
 use dashmap::DashMap;
+use kit::{
+    contenders::{AsyncGroup, MutexGroup},
+    count_alloc::count,
+    workloads::memory::{allocations, bytes_in_flight, bytes_per_key, made},
+};
 use shardflight::Group;
 
 use crate::{
-    contenders::{AsyncGroup, MutexGroup},
-    harness::{
-        count_alloc::count,
-        options::Options,
-        sample::{Contender, Session, Workload, timed},
-        slots::{Gate, begin, end, slots},
-        table::Figure,
-    },
+    options::Options,
+    session::{Contender, Session, Workload},
+    table::Figure,
 };
 
 pub(crate) fn measure(session: &mut Session) {
@@ -74,17 +65,11 @@ pub(crate) fn measure(session: &mut Session) {
         parts: &[""],
         ops: 200,
         contenders: vec![
-            Contender::new("shardflight", |ops| timed(ops, |_| made(Group::<u64, u64>::fresh))),
-            Contender::new("mutex", |ops| timed(ops, |_| made(MutexGroup::<u64, u64>::fresh))),
-            Contender::new("DashMap::new", |ops| timed(ops, |_| made(DashMap::<u64, u64>::new))),
+            Contender::new("shardflight", |ops| made(ops, Group::<u64, u64>::fresh)),
+            Contender::new("mutex", |ops| made(ops, MutexGroup::<u64, u64>::fresh)),
+            Contender::new("DashMap::new", |ops| made(ops, DashMap::<u64, u64>::new)),
         ],
     });
-}
-
-#[inline(never)]
-fn made<T>(make: fn() -> T) -> u64 {
-    drop(black_box(make()));
-    0
 }
 
 /// What each of a thousand flights takes, and each of their followers. Not the futures.
@@ -111,52 +96,6 @@ fn bytes_of_parts() -> [Figure; 4] {
     ]
 }
 
-/// In a group that was made before, and is empty.
-fn bytes_in_flight<G: AsyncGroup<u64>>(flights: usize, followers: usize) -> f64 {
-    let group = G::with_capacity(0);
-    let keys: Vec<u64> = (0..flights as u64).collect();
-    let mut leaders = slots(flights);
-    let mut calls = slots(flights * followers);
-    let cx = &mut Context::from_waker(Waker::noop());
-    let counted = count(|| {
-        for (call, key) in leaders.iter_mut().zip(&keys) {
-            begin(call, || group.run(key, pending()), cx);
-        }
-        for (call, key) in calls.iter_mut().zip(keys.iter().cycle()) {
-            begin(call, || group.run(key, pending()), cx);
-        }
-    });
-    counted.bytes as f64
-}
-
-/// Of one flight, in a group that has room for it.
-fn allocations<G, K, Q>(key: &Q, followers: usize) -> f64
-where
-    G: AsyncGroup<K>,
-    K: Borrow<Q>,
-    Q: ?Sized + Eq + Hash + Sync + ToOwned<Owned = K>,
-{
-    let group = G::fresh();
-    let gate = Gate::default();
-    let mut leader = slots(1);
-    let mut follower = slots(followers);
-    let cx = &mut Context::from_waker(Waker::noop());
-    let mut flight = || {
-        gate.shut();
-        begin(&mut leader[0], || group.run(key, gate.passed()), cx);
-        for call in &mut follower {
-            begin(call, || group.run(key, pending()), cx);
-        }
-        gate.open();
-        end(&mut leader[0], cx);
-        for call in &mut follower {
-            end(call, cx);
-        }
-    };
-    flight();
-    count(flight).allocations as f64
-}
-
 fn bytes(options: &Options) -> Vec<Figure> {
     let sizes = [
         ("W8 heap bytes per key, 1e5 in flight", 100_000, 0),
@@ -174,20 +113,4 @@ fn bytes(options: &Options) -> Vec<Figure> {
             goal: (size == 1_000_000).then_some(56.0),
         })
         .collect()
-}
-
-/// What group, table and flights hold. Not the futures, whose place is the caller's choice.
-fn bytes_per_key<G: AsyncGroup<u64>>(size: usize, capacity: usize) -> f64 {
-    let group = OnceCell::new();
-    let gate = Gate::default();
-    let keys: Vec<u64> = (0..size as u64).collect();
-    let mut calls = slots(size);
-    let cx = &mut Context::from_waker(Waker::noop());
-    let counted = count(|| {
-        let group = group.get_or_init(|| G::with_capacity(capacity));
-        for (call, key) in calls.iter_mut().zip(&keys) {
-            begin(call, || group.run(key, gate.passed()), cx);
-        }
-    });
-    counted.bytes as f64 / size as f64
 }

@@ -6,7 +6,7 @@ use shardflight::{Group, Stats};
 
 use super::{AsyncGroup, BlockingGroup};
 
-pub(crate) struct WithStats(Group<u64, u64>);
+pub struct WithStats(Group<u64, u64>);
 
 impl AsyncGroup<u64> for WithStats {
     fn with_capacity(keys: usize) -> Self {
@@ -17,8 +17,8 @@ impl AsyncGroup<u64> for WithStats {
     fn run<'a, Q, F>(&'a self, key: &'a Q, work: F) -> impl Future<Output = u64> + Send
     where
         u64: Borrow<Q>,
-        Q: ?Sized + Eq + Hash + Sync + ToOwned<Owned = u64>,
-        F: Future<Output = u64> + Send,
+        Q: ?Sized + Eq + Hash + Send + Sync + ToOwned<Owned = u64>,
+        F: Future<Output = u64> + Send + 'static,
     {
         self.0.run(key, work)
     }

@@ -7,36 +7,11 @@ use std::{
     time::Instant,
 };
 
-use shardflight::Group;
-
 use crate::{
-    contenders::{AsyncGroup, MutexGroup},
-    harness::{
-        sample::{Contender, Parts, Session, Workload, per_op},
-        threads::runtime,
-    },
+    contenders::AsyncGroup,
+    rounds::{Parts, per_op},
+    threads::runtime,
 };
-
-pub(crate) fn measure(session: &mut Session) {
-    session.compare(&Workload {
-        name: "W4 Zipf, 64 tasks",
-        parts: &[""],
-        ops: 64 * 250,
-        contenders: vec![
-            Contender::new("shardflight", tasks::<Group<u64, u64>, 64>),
-            Contender::new("mutex", tasks::<MutexGroup<u64, u64>, 64>).goal(0.5),
-        ],
-    });
-    session.compare(&Workload {
-        name: "W4 Zipf, 256 tasks",
-        parts: &[""],
-        ops: 256 * 80,
-        contenders: vec![
-            Contender::new("shardflight", tasks::<Group<u64, u64>, 256>),
-            Contender::new("mutex", tasks::<MutexGroup<u64, u64>, 256>).goal(0.5),
-        ],
-    });
-}
 
 /// Zipf(1.0) out of 10,000 keys, drawn once: every contender gets the same.
 pub(super) static KEYS: LazyLock<Vec<u64>> = LazyLock::new(|| {
@@ -66,10 +41,10 @@ fn poll<F: Future>(future: std::pin::Pin<&mut F>, cx: &mut Context<'_>) -> Poll<
     future.poll(cx)
 }
 
-fn tasks<G: AsyncGroup<u64>, const TASKS: usize>(ops: u64) -> Parts {
-    async fn wave<G: AsyncGroup<u64>, const TASKS: usize>(group: &Arc<G>, calls: usize) {
+pub fn tasks<G: AsyncGroup<u64>>(tasks: usize, ops: u64) -> Parts {
+    async fn wave<G: AsyncGroup<u64>>(group: &Arc<G>, tasks: usize, calls: usize) {
         let keys = &*KEYS;
-        let tasks: Vec<_> = (0..TASKS)
+        let tasks: Vec<_> = (0..tasks)
             .map(|who| {
                 let group = Arc::clone(group);
                 tokio::spawn(async move {
@@ -90,13 +65,13 @@ fn tasks<G: AsyncGroup<u64>, const TASKS: usize>(ops: u64) -> Parts {
     }
 
     let group = Arc::new(G::fresh());
-    let calls = ops as usize / TASKS;
+    let calls = ops as usize / tasks;
     // Spawned from outside, so that both workers take from one queue: what a worker spawns is its
     // own until the other one has woken up and steals.
     runtime().block_on(async {
-        wave::<G, TASKS>(&group, calls / 16).await;
+        wave(&group, tasks, calls / 16).await;
         let start = Instant::now();
-        wave::<G, TASKS>(&group, calls).await;
-        vec![per_op(start.elapsed(), (calls * TASKS) as u64)]
+        wave(&group, tasks, calls).await;
+        vec![per_op(start.elapsed(), (calls * tasks) as u64)]
     })
 }

@@ -7,7 +7,8 @@ use std::{
     sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed},
 };
 
-pub(crate) struct Counting;
+/// To be a program's `#[global_allocator]`.
+pub struct Counting;
 
 /// Off while times are taken: contenders that allocate would pay for the counting.
 static COUNTS: AtomicBool = AtomicBool::new(false);
@@ -48,14 +49,14 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-pub(crate) struct Counts {
-    pub(crate) allocations: i64,
+pub struct Counts {
+    pub allocations: i64,
     /// Allocated and not freed.
-    pub(crate) bytes: i64,
+    pub bytes: i64,
 }
 
 /// Counts what `f` does. Other threads, if there are any, are counted too.
-pub(crate) fn count(f: impl FnOnce()) -> Counts {
+pub fn count(f: impl FnOnce()) -> Counts {
     let before = (ALLOCATIONS.load(Relaxed), BYTES.load(Relaxed));
     COUNTS.store(true, Relaxed);
     f();

@@ -7,19 +7,19 @@
 )]
 
 #[cfg(target_os = "linux")]
-pub(crate) use self::linux::{cores, to_any_core, to_core};
-
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
-}
+pub use self::linux::{cores, to_any_core, to_core};
 
 /// Other systems: threads run where they are put.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn to_core(_index: usize) {}
+pub fn to_core(_index: usize) {}
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn to_any_core() {}
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, Into::into)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub fn to_any_core() {}
 
 #[cfg(target_os = "linux")]
 mod linux {
@@ -39,20 +39,20 @@ mod linux {
             .collect()
     });
 
-    /// How many there are.
-    pub(crate) fn cores() -> usize {
+    /// How many there are. What is said of the first call of `to_core` holds here, too.
+    pub fn cores() -> usize {
         CORES.len().max(1)
     }
 
     /// Pins this thread to one of the process's cores, counted from 0 and wrapping around. The
     /// first call must come from a thread that is not pinned.
-    pub(crate) fn to_core(index: usize) {
+    pub fn to_core(index: usize) {
         let core = CORES.get(index % CORES.len().max(1));
         allow(core.as_slice());
     }
 
     /// Undoes it.
-    pub(crate) fn to_any_core() {
+    pub fn to_any_core() {
         allow(&CORES.iter().collect::<Vec<_>>());
     }
 

@@ -18,7 +18,7 @@ use std::{
 use ahash::RandomState;
 use tokio::sync::Notify;
 
-pub(crate) struct MutexGroup<K, V, S = RandomState> {
+pub struct MutexGroup<K, V, S = RandomState> {
     calls: Mutex<HashMap<K, Arc<Call<V>>, S>>,
 }
 
@@ -51,11 +51,11 @@ where
 }
 
 impl<K: Eq + Hash, V: Clone, S: BuildHasher + Default> MutexGroup<K, V, S> {
-    pub(crate) fn with_capacity(keys: usize) -> Self {
+    pub fn with_capacity(keys: usize) -> Self {
         Self { calls: Mutex::new(HashMap::with_capacity_and_hasher(keys, S::default())) }
     }
 
-    pub(crate) async fn run<Q, F>(&self, key: &Q, work: F) -> V
+    pub async fn run<Q, F>(&self, key: &Q, work: F) -> V
     where
         K: Borrow<Q>,
         Q: ?Sized + Eq + Hash + ToOwned<Owned = K>,

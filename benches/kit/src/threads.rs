@@ -9,13 +9,13 @@ use std::{
 
 use tokio::runtime::{Builder, Runtime};
 
-use super::{
+use crate::{
     pin,
-    sample::{Parts, per_op},
+    rounds::{Parts, per_op},
 };
 
 /// Wall time per call over all threads; each makes `ops` of them.
-pub(crate) fn race(threads: usize, ops: u64, op: impl Fn(usize, u64) -> u64 + Sync) -> Parts {
+pub fn race(threads: usize, ops: u64, op: impl Fn(usize, u64) -> u64 + Sync) -> Parts {
     let ready = AtomicUsize::new(0);
     let runner = |index: usize| {
         pin::to_core(index);
@@ -23,9 +23,10 @@ pub(crate) fn race(threads: usize, ops: u64, op: impl Fn(usize, u64) -> u64 + Sy
             black_box(op(index, black_box(i)));
         }
         ready.fetch_add(1, Ordering::AcqRel);
-        // Spinning, because waking from a barrier takes as long as many a call.
+        // Spinning, because waking from a barrier takes as long as many a call. But with more
+        // threads than cores those that are still to come need the core.
         while ready.load(Ordering::Acquire) < threads {
-            spin_loop();
+            if threads > pin::cores() { thread::yield_now() } else { spin_loop() }
         }
         let start = Instant::now();
         for i in 0..ops {
@@ -46,7 +47,7 @@ pub(crate) fn race(threads: usize, ops: u64, op: impl Fn(usize, u64) -> u64 + Sy
 }
 
 /// Two workers, each on its own core.
-pub(crate) fn runtime() -> Runtime {
+pub fn runtime() -> Runtime {
     let next = AtomicUsize::new(0);
     Builder::new_multi_thread()
         .worker_threads(2)

@@ -1,21 +1,19 @@
-//! What is measured: the workloads, in the order of the table.
+//! Who takes part in which workload, and with which goals, in the order of the table.
 
-mod calls;
 mod herd;
 mod hot_key;
 mod in_flight;
 mod memory;
 mod scale;
-mod thread_herd;
+mod unshared;
 mod zipf;
 
-use crate::harness::sample::Session;
+use crate::session::Session;
 
 pub(crate) fn measure(session: &mut Session) {
-    calls::measure(session);
+    unshared::measure(session);
     zipf::measure(session);
     herd::measure(session);
-    thread_herd::measure(session);
     hot_key::measure(session);
     in_flight::measure(session);
     memory::measure(session);

@@ -14,7 +14,7 @@ use std::{
 
 use ahash::RandomState;
 
-pub(crate) struct CondvarGroup<K, V, const COUNTED: bool> {
+pub struct CondvarGroup<K, V, const COUNTED: bool> {
     calls: Mutex<HashMap<K, Arc<Call<V>>, RandomState>>,
 }
 
@@ -51,11 +51,11 @@ impl<V> Call<V> {
 }
 
 impl<K: Eq + Hash, V: Clone, const COUNTED: bool> CondvarGroup<K, V, COUNTED> {
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         Self { calls: Mutex::new(HashMap::with_hasher(RandomState::new())) }
     }
 
-    pub(crate) fn run<Q>(&self, key: &Q, work: impl FnOnce() -> V) -> V
+    pub fn run<Q>(&self, key: &Q, work: impl FnOnce() -> V) -> V
     where
         K: Borrow<Q>,
         Q: ?Sized + Eq + Hash + ToOwned<Owned = K>,

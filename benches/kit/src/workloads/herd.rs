@@ -12,40 +12,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use shardflight::Group;
 use tokio::sync::Notify;
 
 use crate::{
-    contenders::{AsyncGroup, MutexGroup},
-    harness::{
-        sample::{Contender, Parts, Session, Workload, per_op},
-        slots::{Gate, begin, end, slots},
-        threads::runtime,
-    },
+    contenders::AsyncGroup,
+    rounds::{Parts, per_op},
+    slots::{Gate, begin, end, slots},
+    threads::runtime,
 };
 
-pub(crate) fn measure(session: &mut Session) {
-    session.compare(&Workload {
-        name: "W5 1,000 followers",
-        parts: &["join", "land+wake", "resume", "all"],
-        ops: 5 * FOLLOWERS,
-        contenders: vec![
-            Contender::new("shardflight", phases::<Group<u64, u64>>),
-            Contender::new("mutex", phases::<MutexGroup<u64, u64>>).goal(0.85),
-        ],
-    });
-    session.compare(&Workload {
-        name: "W5 tokio, 10,000 tasks",
-        parts: &[""],
-        ops: 10_000,
-        contenders: vec![
-            Contender::new("shardflight", on_tokio::<Group<u64, u64>>),
-            Contender::new("mutex", on_tokio::<MutexGroup<u64, u64>>).goal(1.0),
-        ],
-    });
-}
+/// What `phases` measures, each for one follower.
+pub const PHASES: [&str; 4] = ["join", "land+wake", "resume", "all"];
 
-const FOLLOWERS: u64 = 1_000;
 static KEY: u64 = 7;
 
 /// Counts instead of scheduling anything.
@@ -63,14 +41,15 @@ impl Wake for Wakes {
     }
 }
 
-fn phases<G: AsyncGroup<u64>>(ops: u64) -> Parts {
+/// In herds of so many followers.
+pub fn phases<G: AsyncGroup<u64>>(size: u64, ops: u64) -> Parts {
     let wakes = Arc::new(Wakes::default());
     let waker = Waker::from(Arc::clone(&wakes));
     let cx = &mut Context::from_waker(&waker);
-    let gate = Gate::default();
+    let gate = Gate::fresh();
     let group = G::fresh();
     let mut leader = slots(1);
-    let mut followers = slots(FOLLOWERS as usize);
+    let mut followers = slots(size as usize);
 
     let mut herd = || {
         gate.shut();
@@ -91,7 +70,7 @@ fn phases<G: AsyncGroup<u64>>(ops: u64) -> Parts {
     herd();
     wakes.0.store(0, Relaxed);
 
-    let herds = ops / FOLLOWERS;
+    let herds = ops / size;
     let mut took = [Duration::ZERO; 3];
     for _ in 0..herds {
         for (sum, phase) in took.iter_mut().zip(herd()) {
@@ -111,7 +90,7 @@ struct Herd<G> {
     complete: Notify,
 }
 
-fn on_tokio<G: AsyncGroup<u64>>(tasks: u64) -> Parts {
+pub fn on_tokio<G: AsyncGroup<u64>>(tasks: u64) -> Parts {
     let herd = Arc::new(Herd {
         group: G::fresh(),
         tasks,
@@ -127,8 +106,9 @@ fn on_tokio<G: AsyncGroup<u64>>(tasks: u64) -> Parts {
 
 async fn lead<G: AsyncGroup<u64>>(herd: Arc<Herd<G>>) -> Duration {
     let start = Instant::now();
-    let mut leader = pin!(herd.group.run(&KEY, async {
-        herd.complete.notified().await;
+    let complete = Arc::clone(&herd);
+    let mut leader = pin!(herd.group.run(&KEY, async move {
+        complete.complete.notified().await;
         1
     }));
     poll_fn(|cx| {

@@ -11,7 +11,7 @@ use ahash::RandomState;
 
 use super::AsyncGroup;
 
-pub(crate) struct BareCells {
+pub struct BareCells {
     cells: Box<[AtomicU64]>,
     hasher: RandomState,
 }
@@ -33,8 +33,8 @@ impl<K: 'static> AsyncGroup<K> for BareCells {
     async fn run<'a, Q, F>(&'a self, key: &'a Q, work: F) -> u64
     where
         K: Borrow<Q>,
-        Q: ?Sized + Eq + Hash + Sync + ToOwned<Owned = K>,
-        F: Future<Output = u64> + Send,
+        Q: ?Sized + Eq + Hash + Send + Sync + ToOwned<Owned = K>,
+        F: Future<Output = u64> + Send + 'static,
     {
         let hash = self.hasher.hash_one(key);
         self.exchange(hash, 0, 1);
