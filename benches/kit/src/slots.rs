@@ -3,18 +3,45 @@
 
 use std::{
     future::poll_fn,
+    hint::spin_loop,
     pin::Pin,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     task::{Context, Poll, Waker},
+    thread,
 };
 
 /// A call that waits for nobody. Part of the measured operation, which is the function around it.
 #[inline(always)]
-pub fn ready<F: Future>(future: Pin<&mut F>) -> F::Output {
-    match future.poll(&mut Context::from_waker(Waker::noop())) {
+pub fn ready<F: Future>(mut future: Pin<&mut F>) -> F::Output {
+    match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => output,
-        Poll::Pending => unreachable!("nobody else has this key"),
+        Poll::Pending => poll_on(future),
     }
+}
+
+/// Nobody else has the key, but there are groups with an async lock of their own. Polling is kinder to
+/// them than to park for each call.
+#[cold]
+fn poll_on<F: Future>(mut future: Pin<&mut F>) -> F::Output {
+    let mut polls = 0_u64;
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            return output;
+        }
+        // Who is waited for may need the core.
+        if polls < 200 {
+            spin_loop()
+        } else {
+            thread::yield_now()
+        }
+        polls += 1;
+    }
+}
+
+/// One poll of a call within a task, as `await` makes it. Part of the measured operation.
+#[inline(never)]
+pub fn poll<F: Future>(future: Pin<&mut F>, cx: &mut Context<'_>) -> Poll<F::Output> {
+    future.poll(cx)
 }
 
 pub type Slot<F> = Pin<Box<Option<F>>>;

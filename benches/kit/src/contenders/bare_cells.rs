@@ -30,6 +30,11 @@ impl<K: 'static> AsyncGroup<K> for BareCells {
         Self { cells, hasher: RandomState::new() }
     }
 
+    /// As many as a group has that was asked for no capacity.
+    fn fresh() -> Self {
+        <Self as AsyncGroup<K>>::with_capacity(1_024)
+    }
+
     async fn run<'a, Q, F>(&'a self, key: &'a Q, work: F) -> u64
     where
         K: Borrow<Q>,

@@ -50,11 +50,13 @@ impl<V> Call<V> {
     }
 }
 
-impl<K: Eq + Hash, V: Clone, const COUNTED: bool> CondvarGroup<K, V, COUNTED> {
-    pub fn new() -> Self {
+impl<K, V, const COUNTED: bool> Default for CondvarGroup<K, V, COUNTED> {
+    fn default() -> Self {
         Self { calls: Mutex::new(HashMap::with_hasher(RandomState::new())) }
     }
+}
 
+impl<K: Eq + Hash, V: Clone, const COUNTED: bool> CondvarGroup<K, V, COUNTED> {
     pub fn run<Q>(&self, key: &Q, work: impl FnOnce() -> V) -> V
     where
         K: Borrow<Q>,

@@ -19,6 +19,9 @@ pub use self::{
 
 /// A call's work is `'static`, because some contenders box it.
 pub trait AsyncGroup<K, V = u64>: Sized + Send + Sync + 'static {
+    /// Whether a follower is woken when it can go on, and only then.
+    const WAKES_ONCE: bool = true;
+
     fn with_capacity(keys: usize) -> Self;
 
     fn fresh() -> Self {
@@ -92,7 +95,7 @@ impl BlockingGroup for Group<u64, u64> {
 
 impl<const COUNTED: bool> BlockingGroup for CondvarGroup<u64, u64, COUNTED> {
     fn fresh() -> Self {
-        Self::new()
+        Self::default()
     }
 
     #[inline]

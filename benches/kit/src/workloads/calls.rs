@@ -1,6 +1,6 @@
 //! W1, W2 and W3: calls that nobody joins, with the work ready at once. The overhead of a call.
 
-use std::{pin::pin, sync::Arc, sync::LazyLock, time::Instant};
+use std::{future::poll_fn, hint::black_box, pin::pin, sync::Arc, sync::LazyLock, time::Instant};
 
 use ahash::RandomState;
 use dashmap::DashMap;
@@ -8,7 +8,7 @@ use dashmap::DashMap;
 use crate::{
     contenders::{AsyncGroup, BlockingGroup},
     rounds::{Parts, per_op, timed},
-    slots::ready,
+    slots::{poll, ready},
     threads::{race, runtime},
 };
 
@@ -89,7 +89,9 @@ pub fn tasks<G: AsyncGroup<u64>>(ops: u64) -> Parts {
                 let group = Arc::clone(group);
                 tokio::spawn(async move {
                     for i in 0..calls {
-                        std::hint::black_box(call(&*group, distinct(who, i)));
+                        let key = black_box(distinct(who, i));
+                        let mut call = pin!(group.run(&key, async move { key }));
+                        black_box(poll_fn(|cx| poll(call.as_mut(), cx)).await);
                     }
                 })
             })

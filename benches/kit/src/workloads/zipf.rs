@@ -3,13 +3,13 @@
 use std::{
     pin::pin,
     sync::{Arc, LazyLock},
-    task::{Context, Poll},
     time::Instant,
 };
 
 use crate::{
     contenders::AsyncGroup,
     rounds::{Parts, per_op},
+    slots::poll,
     threads::runtime,
 };
 
@@ -35,11 +35,6 @@ pub(super) static KEYS: LazyLock<Vec<u64>> = LazyLock::new(|| {
         })
         .collect()
 });
-
-#[inline(never)]
-fn poll<F: Future>(future: std::pin::Pin<&mut F>, cx: &mut Context<'_>) -> Poll<F::Output> {
-    future.poll(cx)
-}
 
 pub fn tasks<G: AsyncGroup<u64>>(tasks: usize, ops: u64) -> Parts {
     async fn wave<G: AsyncGroup<u64>>(group: &Arc<G>, tasks: usize, calls: usize) {
