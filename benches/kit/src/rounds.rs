@@ -60,7 +60,8 @@ impl Spread {
     pub fn over(values: impl Iterator<Item = f64>) -> Self {
         let mut values: Vec<f64> = values.collect();
         values.sort_by(f64::total_cmp);
-        let at = |per_cent: usize| values[(values.len() - 1) * per_cent / 100];
+        // The nearest, so that the spread of two is both of them.
+        let at = |per_cent: usize| values[((values.len() - 1) * per_cent + 50) / 100];
         Self { low: at(10), median: at(50), high: at(90) }
     }
 }

@@ -1,7 +1,6 @@
 //! What is counted and not timed: allocations, bytes, clones (W7), and how contenders behave.
 
 use std::{
-    future::pending,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     task::{Context, Waker},
 };
@@ -9,7 +8,7 @@ use std::{
 use kit::{
     contenders::AsyncGroup,
     count_alloc::count,
-    slots::{begin, end, slots},
+    slots::{Gate, begin, end, slots},
     workloads::memory::{allocations, bytes_per_key},
 };
 
@@ -36,7 +35,7 @@ pub(crate) struct Memory {
     /// What the first follower adds, and each later one.
     pub(crate) first_follower: f64,
     pub(crate) later_follower: f64,
-    /// The future of a call, with work of no size.
+    /// The future of a call, with the work in it: a reference.
     pub(crate) future: usize,
     /// What a later follower holds of the heap while it waits.
     pub(crate) heap: f64,
@@ -85,7 +84,7 @@ fn memory<G: AsyncGroup<u64>>(keys: usize) -> Memory {
         unshared_string: f64::NAN,
         first_follower: one - none,
         later_follower: (many - one) / HERD as f64,
-        future: size_of_val(&group.run(&7, pending())),
+        future: size_of_val(&group.run(&7, Gate::fresh().passed())),
         heap: waiting_bytes::<G>(),
         per_key: bytes_per_key::<G>(keys, keys),
     }
@@ -95,15 +94,15 @@ fn memory<G: AsyncGroup<u64>>(keys: usize) -> Memory {
 fn waiting_bytes<G: AsyncGroup<u64>>() -> f64 {
     const FOLLOWERS: usize = 1 << 14;
     let cx = &mut Context::from_waker(Waker::noop());
-    let group = G::fresh();
+    let (group, gate) = (G::fresh(), Gate::fresh());
     let mut calls = slots(2 * FOLLOWERS);
     let (first, later) = calls.split_at_mut(FOLLOWERS);
     for call in first {
-        begin(call, || group.run(&7, pending()), cx);
+        begin(call, || group.run(&7, gate.passed()), cx);
     }
     let counted = count(|| {
         for call in later {
-            begin(call, || group.run(&7, pending()), cx);
+            begin(call, || group.run(&7, gate.passed()), cx);
         }
     });
     counted.bytes as f64 / FOLLOWERS as f64
@@ -126,10 +125,12 @@ fn clones<G: AsyncGroup<u64, Page>>() -> Clones {
         let cx = &mut Context::from_waker(Waker::noop());
         let group = G::fresh();
         let mut calls = slots(1 + followers);
+        let gate = Gate::fresh();
         CLONES.store(0, Relaxed);
         for call in &mut calls {
-            begin(call, || group.run(&7, yields_once()), cx);
+            begin(call, || group.run(&7, load(gate)), cx);
         }
+        gate.open();
         let pages: Vec<Page> = calls.iter_mut().map(|call| end(call, cx)).collect();
         assert!(pages.iter().all(|page| page.0.len() == 64 * 1024));
         CLONES.load(Relaxed) as f64
@@ -141,15 +142,7 @@ fn clones<G: AsyncGroup<u64, Page>>() -> Clones {
     }
 }
 
-async fn yields_once() -> Page {
-    let mut has_yielded = false;
-    std::future::poll_fn(|_| {
-        if std::mem::replace(&mut has_yielded, true) {
-            std::task::Poll::Ready(())
-        } else {
-            std::task::Poll::Pending
-        }
-    })
-    .await;
+async fn load(gate: &'static Gate) -> Page {
+    gate.passed().await;
     Page(vec![1; 64 * 1024])
 }

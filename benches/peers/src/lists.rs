@@ -68,8 +68,8 @@ impl Point {
 
 const WORK_READY: &str = "The work is ready at once, so this is the overhead of a call";
 
-const DASHMAP: &str = "DashMap insert + remove";
-const MUTEX_MAP: &str = "Mutex<HashMap> insert + remove";
+const DASHMAP: &str = "raw `DashMap`";
+const MUTEX_MAP: &str = "raw `Mutex<HashMap>`";
 const TWO_CAS: &str = "two compare-exchange";
 
 fn of(name: &'static str, sample: impl Fn(u64) -> Parts + 'static) -> Entrant {
@@ -195,7 +195,8 @@ fn w3() -> Workload {
         code: "W3-threads",
         title: "W3: threads with a key each",
         about: "Nobody joins anybody; wall time divided by the calls of all threads, so what scales \
-                with the cores gets cheaper up to their number",
+                with the cores gets cheaper up to their number. A thread that has to wait for an \
+                async lock of its group (async_singleflight's) polls until it has it",
         parts: &[""],
         axis: Some(Axis::Threads),
         points: threads().map(point).collect(),
@@ -322,7 +323,8 @@ fn w6() -> Workload {
         code: "W6",
         title: "W6: one hot key, joined and left",
         about: "A leader is in flight; threads join it and leave again, in a loop; wall time divided \
-                by the visits of all threads",
+                by the visits of all threads. Who finds an async lock of its group taken \
+                (async_singleflight's) leaves without having joined",
         parts: &[""],
         axis: Some(Axis::Threads),
         points: threads().map(point).collect(),

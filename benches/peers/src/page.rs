@@ -67,8 +67,9 @@ impl Page<'_> {
              little; ratios of one run are what counts. The same code under two names has been seen \
              to differ by 5 % in W1, W2, W4 and W5, and by 20 % and more where threads meet (W3, W6, \
              W5 with OS threads) and in W8.\n\n\
-             A *floor* is no singleflight but a part that one is made of, alone: a contender that is \
-             faster than a floor does without that part.\n",
+             A *floor* is no singleflight but a part that one may be made of, alone: a contender that is \
+             faster than a floor does without that part. Of the *raw* maps it is to insert the key before \
+             the work and to remove it after.\n",
             date = machine::today(),
             cores = pin::cores(),
             processor = machine::processor(),
@@ -128,9 +129,9 @@ fn faster_peers(measured: &[Measured]) -> String {
             }
         }
     }
-    let mut text = format!("\n## Where a peer is faster\n\n");
+    let mut text = "\n## Where a peer is faster\n\n".to_owned();
     if lost == 0 {
-        write!(text, "Nowhere: shardflight has the lowest median at all {of} points measured.\n")
+        writeln!(text, "Nowhere, at none of the {of} points measured, by the median of its ratio.")
     } else {
         write!(
             text,
@@ -153,7 +154,8 @@ fn overview(measured: &[Measured]) -> String {
     let mut rows = vec![vec![String::new()]];
     rows[0].extend(measured.iter().map(|measured| measured.workload.code.to_owned()));
     for presented in PRESENTED {
-        let mut row = vec![presented.name.to_owned()];
+        let name = presented.name;
+        let mut row = vec![if name == OWN { format!("**{name}**") } else { name.to_owned() }];
         for measured in measured {
             let results = measured.results(measured.workload.shown);
             let found = results.iter().find(|result| result.entrant.name == presented.name);
@@ -345,7 +347,7 @@ fn counted(facts: &Facts) -> String {
     });
     format!(
         "\n## Memory\n\nAllocations of a call in a warm group, counted. The future of a call is that \
-         of leaders and followers alike, around work of no size; a follower that waits may hold some \
+         of leaders and followers alike, around work of 8 bytes, which some box; a follower that waits may hold some \
          of the heap besides. Heap per key is with {keys} keys in flight, capacity asked for where \
          that can be done, without the futures themselves.\n\n{memory}\
          \n## W7: values of 64 KiB\n\nHow often the value is cloned. Work that lands in an `Arc` makes \
@@ -363,13 +365,9 @@ fn table(rows: &[Vec<String>]) -> String {
         rows.iter().map(|row| row[column].chars().count()).max().expect("a head").max(3)
     };
     let widths: Vec<_> = (0..rows[0].len()).map(width).collect();
-    let is_text = |column: usize| {
-        column == 0
-            || rows.iter().skip(1).any(|row| {
-                row[column].contains("  ")
-                    || row[column].contains(' ') && !row[column].starts_with(char::is_numeric)
-            })
-    };
+    let is_number = |cell: &String| !cell.chars().any(char::is_alphabetic);
+    let is_text =
+        |column: usize| column == 0 || !rows[1..].iter().all(|row| is_number(&row[column]));
     let mut text = String::new();
     for (i, row) in rows.iter().enumerate() {
         for (column, cell) in row.iter().enumerate() {

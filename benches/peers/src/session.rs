@@ -29,7 +29,7 @@ impl Session {
         if options.short {
             Self { time: Duration::from_millis(700), least: 2, most: 20 }
         } else {
-            Self { time: Duration::from_secs(10), least: 5, most: 60 }
+            Self { time: Duration::from_secs(14), least: 5, most: 60 }
         }
     }
 

@@ -33,7 +33,7 @@ where
         gate.shut();
         begin(&mut leader[0], || group.run(key, gate.passed()), cx);
         for call in &mut follower {
-            begin(call, || group.run(key, pending()), cx);
+            begin(call, || group.run(key, gate.passed()), cx);
         }
         gate.open();
         end(&mut leader[0], cx);

@@ -16,13 +16,14 @@ const RIGHT: i32 = WIDTH as i32 - 150;
 const TOP: i32 = 74;
 const ROW: i32 = 27;
 const GAP: i32 = 34;
+const BELOW: i32 = 30;
 
 pub(super) fn draw(measured: &Measured, path: &Path) -> anyhow::Result<()> {
     let workload = &measured.workload;
     let results = measured.results(workload.shown);
     let (floors, others): (Vec<_>, Vec<_>) =
         results.into_iter().partition(|result| result.entrant.kind == Kind::Floor);
-    let height = TOP + ROW * (floors.len() + others.len()) as i32 + GAP + 16;
+    let height = TOP + ROW * (floors.len() + others.len()) as i32 + GAP + BELOW;
     let at = workload.axis.map_or_else(String::new, |axis| {
         format!("{}; ", axis.at(workload.points[workload.shown].x))
     });
@@ -35,8 +36,10 @@ pub(super) fn draw(measured: &Measured, path: &Path) -> anyhow::Result<()> {
     let x = |ns: f64| LEFT + (f64::from(RIGHT - LEFT) * ns / most) as i32;
     let step = step(most);
     for ns in (0..).map(|i| f64::from(i) * step).take_while(|&ns| ns <= most) {
-        let line = [(x(ns), TOP - 4), (x(ns), height - 16)];
+        let line = [(x(ns), TOP - 4), (x(ns), height - BELOW)];
         area.draw(&PathElement::new(line, GRID))?;
+        let at = (x(ns), height - BELOW + 12);
+        write(&area, &thousands(ns), at, 11, &PALE_INK, HPos::Center, false)?;
     }
     let mut y = TOP;
     for result in &others {
