@@ -343,7 +343,7 @@ fn w8(short: bool) -> Workload {
         let mut point = Point::new(size, size as u64, and(groups, floors));
         if size == 1_000_000 {
             // Each of its rounds takes as long as all rounds of another workload.
-            point.most_rounds = 3;
+            point.most_rounds = 5;
         }
         point
     };

@@ -19,7 +19,7 @@ use kit::{
     slots::{Gate, begin, end, slots},
 };
 
-use crate::contenders::{async_groups, blocking_groups};
+use crate::contenders::{PRESENTED, async_groups, blocking_groups};
 
 const CALLERS: usize = 50;
 
@@ -51,6 +51,15 @@ fn tasks_share<G: AsyncGroup<String>>(name: &str) {
             assert_eq!(end(call, cx), herd, "{name}");
         }
         assert_eq!(executions.load(Relaxed), herd, "{name}");
+    }
+}
+
+#[test]
+fn the_page_presents_everybody() {
+    let tasks = async_groups!(u64, u64, |G, name| (size_of::<G>(), name));
+    let threads = blocking_groups!(|G, name| (size_of::<G>(), name));
+    for (_, name) in tasks.into_iter().chain(threads) {
+        assert!(PRESENTED.iter().any(|presented| presented.name == name), "{name}");
     }
 }
 

@@ -28,7 +28,7 @@ pub(super) fn draw(measured: &Measured, path: &Path) -> anyhow::Result<()> {
         format!("{}; ", axis.at(workload.points[workload.shown].x))
     });
     let below = format!(
-        "{at}ns per call, median and p10 to p90; shorter is faster; in brackets: to shardflight"
+        "{at}ns per call, median and p10 to p90; shorter is faster; in brackets: ratio to shardflight"
     );
     let area = sheet(path, height as u32, workload.title, &below)?;
 
