@@ -1,17 +1,19 @@
 //! W1 to W8: who takes part in which, and what the page says of it.
 
+use event_listener::Event;
 use kit::{
-    contenders::BareCells,
+    contenders::{BareCells, BareHerd, BlockingGroup, Parked, Seats, Wakers},
     pin,
     rounds::Parts,
     workloads::{calls, herd, hot_key, in_flight, thread_herd, zipf},
 };
+use tokio::sync::Notify;
 
 use crate::{
     Options,
     contenders::{
-        BareCount, BareDashMap, BareMutexMap, BareThreads, BareWakers, Entrant, Kind, OWN,
-        WorkAlone, async_groups, blocking_groups,
+        BareCount, BareDashMap, BareMutexMap, Entrant, Kind, OWN, WorkAlone, async_groups,
+        blocking_groups,
     },
 };
 
@@ -71,6 +73,9 @@ const WORK_READY: &str = "The work is ready at once, so this is the overhead of 
 const DASHMAP: &str = "raw `DashMap`";
 const MUTEX_MAP: &str = "raw `Mutex<HashMap>`";
 const TWO_CAS: &str = "two compare-exchange";
+const EVENT: &str = "bare event-listener";
+const NOTIFY: &str = "bare tokio `Notify`";
+const WAKERS: &str = "wakers in a `Vec`";
 
 fn of(name: &'static str, sample: impl Fn(u64) -> Parts + 'static) -> Entrant {
     let kind = if name == OWN { Kind::Own } else { Kind::Peer };
@@ -255,14 +260,19 @@ fn w5() -> Workload {
         let groups = async_groups!(u64, u64, |G, name| of(name, move |ops| {
             herd::phases::<G>(size, ops)
         }));
-        let floors = [floor("wakers in a Vec", move |ops| herd::phases::<BareWakers>(size, ops))];
+        let floors = [
+            floor(WAKERS, move |ops| herd::phases::<BareHerd<Wakers>>(size, ops)),
+            floor(EVENT, move |ops| herd::phases::<BareHerd<Event>>(size, ops)),
+            floor(NOTIFY, move |ops| herd::phases::<BareHerd<Notify>>(size, ops)),
+        ];
         Point::new(followers, size.max(5_000), and(groups, floors))
     };
     Workload {
         code: "W5-herd",
         title: "W5: a herd of followers, polled by hand",
         about: "On one thread: all join, the leader lands and wakes them, all go on; time for each \
-                follower. Who wakes followers one after the other does it in the last phase",
+                follower. Who wakes followers one after the other does it in the last phase. \
+                The floors wait and wake, and have neither keys nor a flight",
         parts: &herd::PHASES,
         axis: Some(Axis::Followers),
         points: [1, 10, 100, 1_000, 10_000].map(point).into(),
@@ -282,7 +292,11 @@ fn w5_tokio() -> Workload {
             10_000,
             and(
                 async_groups!(u64, u64, |G, name| of(name, herd::on_tokio::<G>)),
-                [floor("wakers in a Vec", herd::on_tokio::<BareWakers>)],
+                [
+                    floor(WAKERS, herd::on_tokio::<BareHerd<Wakers>>),
+                    floor(EVENT, herd::on_tokio::<BareHerd<Event>>),
+                    floor(NOTIFY, herd::on_tokio::<BareHerd<Notify>>),
+                ],
             ),
         )],
         shown: 0,
@@ -290,7 +304,10 @@ fn w5_tokio() -> Workload {
 }
 
 fn w5_threads() -> Workload {
-    let resume = |name, sample: fn(bool, u64) -> Parts| of(name, move |size| sample(false, size));
+    fn resumed<G: BlockingGroup>(size: u64) -> Parts {
+        thread_herd::resume::<G>(false, size)
+    }
+
     Workload {
         code: "W5-threads",
         title: "W5: a herd of 1,000 OS threads",
@@ -302,8 +319,12 @@ fn w5_threads() -> Workload {
             1_000,
             1_000,
             and(
-                blocking_groups!(|G, name| resume(name, thread_herd::resume::<G>)),
-                [floor("park and unpark", |size| thread_herd::resume::<BareThreads>(false, size))],
+                blocking_groups!(|G, name| of(name, resumed::<G>)),
+                [
+                    floor("bare `Condvar`", resumed::<BareHerd<Seats>>),
+                    floor(EVENT, resumed::<BareHerd<Event>>),
+                    floor("park and unpark", resumed::<BareHerd<Parked>>),
+                ],
             ),
         )],
         shown: 0,

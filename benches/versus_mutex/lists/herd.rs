@@ -1,14 +1,15 @@
 //! W5: many followers of one flight, polled by hand, on tokio, and as OS threads.
 
+use event_listener::Event;
 use kit::{
-    contenders::{CondvarGroup, MutexGroup},
-    rounds::Parts,
+    contenders::{BareHerd, CondvarGroup, MutexGroup, Seats},
     workloads::{
         herd::{PHASES, on_tokio, phases},
         thread_herd::resume,
     },
 };
 use shardflight::Group;
+use tokio::sync::Notify;
 
 use crate::session::{Contender, Session, Workload};
 
@@ -20,6 +21,8 @@ pub(crate) fn measure(session: &mut Session) {
         contenders: vec![
             Contender::new("shardflight", |ops| phases::<Group<u64, u64>>(1_000, ops)),
             Contender::new("mutex", |ops| phases::<MutexGroup<u64, u64>>(1_000, ops)).goal(0.85),
+            Contender::new("bare event-listener", |ops| phases::<BareHerd<Event>>(1_000, ops)),
+            Contender::new("bare tokio Notify", |ops| phases::<BareHerd<Notify>>(1_000, ops)),
         ],
     });
     session.compare(&Workload {
@@ -38,21 +41,26 @@ fn threads(session: &mut Session) {
     type Plain = CondvarGroup<u64, u64, false>;
 
     let rounds = session.options.rounds();
-    for (name, own, mutex) in [
-        (
-            "W5 1,000 OS threads",
-            (|count| resume::<Group<u64, u64>>(false, count)) as fn(u64) -> Parts,
-            (|count| resume::<Plain>(false, count)) as fn(u64) -> Parts,
-        ),
-        (
-            "W5 1,000 OS threads, pinned",
-            (|count| resume::<Group<u64, u64>>(true, count)),
-            (|count| resume::<Plain>(true, count)),
-        ),
-    ] {
-        let contenders =
-            vec![Contender::new("shardflight", own), Contender::new("mutex", mutex).goal(1.5)];
+    let mut compare = |name, contenders| {
         let workload = Workload { name, parts: &[""], ops: 1_000, contenders };
         session.compare_rounds(&workload, rounds);
-    }
+    };
+    compare(
+        "W5 1,000 OS threads",
+        vec![
+            Contender::new("shardflight", |count| resume::<Group<u64, u64>>(false, count)),
+            Contender::new("mutex", |count| resume::<Plain>(false, count)).goal(1.5),
+            Contender::new("bare Condvar", |count| resume::<BareHerd<Seats>>(false, count)),
+            Contender::new("bare event-listener", |count| resume::<BareHerd<Event>>(false, count)),
+        ],
+    );
+    compare(
+        "W5 1,000 OS threads, pinned",
+        vec![
+            Contender::new("shardflight", |count| resume::<Group<u64, u64>>(true, count)),
+            Contender::new("mutex", |count| resume::<Plain>(true, count)).goal(1.5),
+            Contender::new("bare Condvar", |count| resume::<BareHerd<Seats>>(true, count)),
+            Contender::new("bare event-listener", |count| resume::<BareHerd<Event>>(true, count)),
+        ],
+    );
 }

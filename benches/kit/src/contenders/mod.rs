@@ -1,6 +1,7 @@
 //! What the contenders have in common, so that each workload is written once for all of them.
 
 mod bare_cells;
+mod bare_herd;
 mod condvar_group;
 mod mutex_group;
 mod with_stats;
@@ -13,7 +14,10 @@ use std::{
 use shardflight::Group;
 
 pub use self::{
-    bare_cells::BareCells, condvar_group::CondvarGroup, mutex_group::MutexGroup,
+    bare_cells::BareCells,
+    bare_herd::{BareHerd, Parked, Seats, Wakers},
+    condvar_group::CondvarGroup,
+    mutex_group::MutexGroup,
     with_stats::WithStats,
 };
 

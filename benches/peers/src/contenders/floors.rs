@@ -1,20 +1,17 @@
-//! Floors: the parts that a singleflight is made of, alone. None of them is one: nobody joins, or
-//! everybody does, whatever the key.
+//! Floors: the parts that a singleflight is made of, alone. None of them is one: nobody joins. Those of
+//! herds are in `kit`.
 
 use std::{
     borrow::Borrow,
     collections::HashMap,
-    future::poll_fn,
     hash::Hash,
     sync::{
         Mutex,
         atomic::{
             AtomicU64,
-            Ordering::{AcqRel, Acquire, Relaxed, Release},
+            Ordering::{AcqRel, Relaxed},
         },
     },
-    task::{Poll, Waker},
-    thread::{self, Thread},
 };
 
 use ahash::RandomState;
@@ -138,84 +135,5 @@ impl<K: 'static> AsyncGroup<K> for BareCount {
     {
         let _counted = Counted::new(&self.0);
         work.await
-    }
-}
-
-/// Wakers in a vector under a mutex: the first to come leads, and wakes all that came after it.
-pub(crate) struct BareWakers {
-    /// `None` while nobody leads.
-    waiting: Mutex<Option<Vec<Waker>>>,
-    value: AtomicU64,
-}
-
-impl<K: 'static> AsyncGroup<K> for BareWakers {
-    fn with_capacity(_keys: usize) -> Self {
-        Self { waiting: Mutex::new(None), value: AtomicU64::new(0) }
-    }
-
-    async fn run<'a, Q, F>(&'a self, _key: &'a Q, work: F) -> u64
-    where
-        K: Borrow<Q>,
-        Q: ?Sized + Eq + Hash + Send + Sync + ToOwned<Owned = K>,
-        F: Future<Output = u64> + Send + 'static,
-    {
-        let mut has_waited = false;
-        let leads = poll_fn(|cx| {
-            if has_waited {
-                return Poll::Ready(false);
-            }
-            let mut waiting = self.waiting.lock().expect("nothing panics under it");
-            match &mut *waiting {
-                Some(wakers) => {
-                    wakers.push(cx.waker().clone());
-                    has_waited = true;
-                    Poll::Pending
-                }
-                None => {
-                    *waiting = Some(Vec::new());
-                    Poll::Ready(true)
-                }
-            }
-        });
-        if !leads.await {
-            return self.value.load(Acquire);
-        }
-        let value = work.await;
-        self.value.store(value, Release);
-        let wakers = self.waiting.lock().expect("nothing panics under it").take();
-        wakers.into_iter().flatten().for_each(Waker::wake);
-        value
-    }
-}
-
-/// Parked threads in a vector under a mutex, likewise.
-pub(crate) struct BareThreads {
-    waiting: Mutex<Option<Vec<Thread>>>,
-    /// 0 while nobody has landed.
-    value: AtomicU64,
-}
-
-impl BlockingGroup for BareThreads {
-    fn fresh() -> Self {
-        Self { waiting: Mutex::new(None), value: AtomicU64::new(0) }
-    }
-
-    fn run_blocking(&self, _key: u64, work: impl FnOnce() -> u64) -> u64 {
-        let mut waiting = self.waiting.lock().expect("nothing panics under it");
-        if let Some(threads) = &mut *waiting {
-            threads.push(thread::current());
-            drop(waiting);
-            while self.value.load(Acquire) == 0 {
-                thread::park();
-            }
-            return self.value.load(Acquire);
-        }
-        *waiting = Some(Vec::new());
-        drop(waiting);
-        let value = work();
-        self.value.store(value, Release);
-        let threads = self.waiting.lock().expect("nothing panics under it").take();
-        threads.into_iter().flatten().for_each(|thread| thread.unpark());
-        value
     }
 }

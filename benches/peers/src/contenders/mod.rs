@@ -16,7 +16,7 @@ use kit::rounds::Parts;
 pub(crate) use self::{
     async_singleflight::AsyncSingleflight,
     asyncband::Asyncband,
-    floors::{BareCount, BareDashMap, BareMutexMap, BareThreads, BareWakers, WorkAlone},
+    floors::{BareCount, BareDashMap, BareMutexMap, WorkAlone},
     moka::{Moka, MokaSync},
     once_cell_recipe::{OnceCellRecipe, OnceLockRecipe},
     quick_cache::QuickCache,
