@@ -3,7 +3,8 @@
 //!
 //! `cargo bench --bench counts` prints the table. It needs valgrind; the figures repeat to the digit
 //! with the same compiler. `cargo bench --bench counts -- --check` fails if a bound is exceeded, or if
-//! there is no valgrind. `docs/scale.md` says what follows from the figures.
+//! there is no valgrind; `-- join` counts the calls with that in their name only, and none for a
+//! workload of the other bench. `docs/scale.md` says what follows from the figures.
 
 // Under loom there is nothing to count, and the dev-dependencies are left out.
 #[cfg(all(not(loom), target_os = "linux"))]

@@ -59,11 +59,14 @@ const PAIRS: &[(&str, &str)] = &[
 
 pub(crate) fn print(arguments: &[&str]) -> ExitCode {
     let checks = arguments.contains(&"--check");
+    let filter = arguments.iter().copied().find(|argument| !argument.starts_with('-'));
+    // What is to be checked is everything.
+    let wants = |call: &str| checks || filter.is_none_or(|filter| call.contains(filter));
     if !valgrind::is_there() {
         eprintln!("counts: there is no valgrind (`apt-get install valgrind`): nothing is counted");
         return if checks { ExitCode::FAILURE } else { ExitCode::SUCCESS };
     }
-    match print_tables(checks) {
+    match print_tables(checks, &wants) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => {
             eprintln!("counts: a bound is exceeded, see above");
@@ -77,11 +80,14 @@ pub(crate) fn print(arguments: &[&str]) -> ExitCode {
 }
 
 /// Whether all bounds are kept.
-fn print_tables(checks: bool) -> std::io::Result<bool> {
+fn print_tables(checks: bool, wants: &dyn Fn(&str) -> bool) -> std::io::Result<bool> {
     let mut are_kept = true;
+    if !ROWS.iter().any(|row| wants(row.call)) {
+        return Ok(are_kept);
+    }
     println!("{:<36} {:>12} {:>7}  bound", "one call", "instructions", "locked");
     let nothing = executed("nothing")?;
-    for row in ROWS {
+    for row in ROWS.iter().filter(|row| wants(row.call)) {
         let counted = executed(row.call)?;
         let counted = match row.less {
             None => difference(counted, nothing, 1.0),
@@ -100,7 +106,7 @@ fn print_tables(checks: bool) -> std::io::Result<bool> {
     }
     println!("\nCache lines that calls of another thread write as well, per call:");
     println!("{:<36} {:>8} {:>12} {:>10}", "", "written", "by all calls", "only read");
-    for (call, what) in PAIRS {
+    for (call, what) in PAIRS.iter().filter(|(call, _)| wants(call)) {
         let lines = shared(call)?;
         println!(
             "{what:<36} {:>8.2} {:>12} {:>10.2}",
