@@ -6,7 +6,7 @@ use kit::pin;
 
 use crate::{
     Options, charts,
-    contenders::{Kind, OWN, PRESENTED},
+    contenders::{Kind, OWN, Origin, PRESENTED},
     facts::{Fact, Facts},
     lists::Axis,
     machine,
@@ -25,6 +25,7 @@ impl Page<'_> {
     pub(crate) fn write(&self, out: &Path) -> anyhow::Result<()> {
         fs::create_dir_all(out)?;
         let mut page = self.opening();
+        page += &in_short(self.measured);
         page += &faster_peers(self.measured);
         page += &overview(self.measured);
         page += &contenders();
@@ -114,6 +115,42 @@ fn points(measured: &Measured) -> impl Iterator<Item = (usize, String)> {
         let x = workload.axis.map_or_else(String::new, |axis| format!(", {}", axis.at(point.x)));
         (at, format!("{}{x}", workload.title))
     })
+}
+
+/// The table that the README has, too.
+fn in_short(measured: &[Measured]) -> String {
+    let mut rows = vec![
+        ["time, times shardflight's", "mutex version", "the fastest crate", "the faster recipe"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
+    for measured in measured {
+        let (at, title) = points(measured).nth(measured.workload.shown).expect("it is one of them");
+        let results = measured.results(at);
+        let fastest = |origin| {
+            let is_one = |name| PRESENTED.iter().any(|it| it.origin == origin && it.name == name);
+            let found = results.iter().filter(|result| is_one(result.entrant.name));
+            let by_ratio =
+                |a: &&Result<'_>, b: &&Result<'_>| a.ratio.median.total_cmp(&b.ratio.median);
+            let Some(result) = found.min_by(by_ratio) else { return String::new() };
+            let ratio = match result.ratio.median {
+                faster @ ..1.0 => format!("**{}**", ratio(faster)),
+                slower => ratio(slower),
+            };
+            if origin == Origin::Go { ratio } else { format!("{ratio} {}", result.entrant.name) }
+        };
+        rows.push(vec![
+            title,
+            fastest(Origin::Go),
+            fastest(Origin::Crate),
+            fastest(Origin::Recipe),
+        ]);
+    }
+    format!(
+        "\n## In short\n\nTime divided by shardflight's, medians; bold where it is below 1. With \
+         OS threads the mutex version is the faster of its two.\n\n{}",
+        table(&rows)
+    )
 }
 
 fn faster_peers(measured: &[Measured]) -> String {

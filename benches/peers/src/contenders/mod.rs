@@ -28,9 +28,18 @@ pub(crate) use self::{
 
 pub(crate) const OWN: &str = "shardflight";
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Own,
+    Go,
+    Crate,
+    Recipe,
+}
+
 /// What the page says of a contender.
 pub(crate) struct Presented {
     pub(crate) name: &'static str,
+    pub(crate) origin: Origin,
     /// The package whose version is told, if it is one.
     pub(crate) package: Option<&'static str>,
     pub(crate) used: &'static str,
@@ -40,12 +49,14 @@ pub(crate) struct Presented {
 pub(crate) const PRESENTED: &[Presented] = &[
     Presented {
         name: OWN,
+        origin: Origin::Own,
         package: Some("shardflight"),
         used: "`Group::run`, `Group::run_blocking`",
         but: "",
     },
     Presented {
         name: "mutex version",
+        origin: Origin::Go,
         package: None,
         used: "Go's algorithm, one `Mutex<HashMap>` of `Arc`ed calls, tokio's `Notify` for tasks, \
                `Condvar` for threads (`benches/kit`)",
@@ -53,42 +64,49 @@ pub(crate) const PRESENTED: &[Presented] = &[
     },
     Presented {
         name: "mutex version, counted",
+        origin: Origin::Go,
         package: None,
         used: "the same for threads, but it calls `notify_all` only when somebody waits",
         but: "threads only",
     },
     Presented {
         name: "async_singleflight",
+        origin: Origin::Crate,
         package: Some("async_singleflight"),
         used: "`UnaryGroup::work`",
         but: "async only; takes no capacity",
     },
     Presented {
         name: "singleflight-async",
+        origin: Origin::Crate,
         package: Some("singleflight-async"),
         used: "`SingleFlight::work`, with its own hasher (std's)",
         but: "async only; takes no capacity; followers wait for an async lock, one after the other",
     },
     Presented {
         name: "rs-singleflight",
+        origin: Origin::Crate,
         package: Some("rs-singleflight"),
         used: "`Group::do_call`, with its own hasher (std's)",
         but: "async only; takes no capacity",
     },
     Presented {
         name: "uniflight",
+        origin: Origin::Crate,
         package: Some("uniflight"),
         used: "`Merger::execute`, for the whole process",
         but: "async only; takes no capacity",
     },
     Presented {
         name: "asyncband",
+        origin: Origin::Crate,
         package: Some("asyncband"),
         used: "`singleflight::Group::work`",
         but: "async only; takes no capacity",
     },
     Presented {
         name: "moka + invalidate",
+        origin: Origin::Crate,
         package: Some("moka"),
         used: "`entry_by_ref(..).or_insert_with(..)`, then `invalidate` by who ran the work",
         but: "a cache: to keep nothing is not what it is for; async and blocking callers need a \
@@ -96,18 +114,21 @@ pub(crate) const PRESENTED: &[Presented] = &[
     },
     Presented {
         name: "quick_cache + remove",
+        origin: Origin::Crate,
         package: Some("quick_cache"),
         used: "`get_value_or_guard`, then `remove` by who ran the work",
         but: "a cache: to keep nothing is not what it is for",
     },
     Presented {
         name: "`Shared` recipe",
+        origin: Origin::Recipe,
         package: Some("futures-util"),
         used: "a mutex around a map of `WeakShared`; the work, boxed, removes its key at its end",
         but: "async only; the work must be `'static`; whoever is polled polls it",
     },
     Presented {
         name: "`OnceCell` recipe",
+        origin: Origin::Recipe,
         package: Some("dashmap"),
         used: "a DashMap of 64 shards, of `Arc`s of tokio's `OnceCell` for tasks, or std's \
                `OnceLock` for threads; who filled it removes it",
