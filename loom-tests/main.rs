@@ -12,6 +12,7 @@ mod cells;
 mod election;
 mod forget;
 mod fresh;
+mod growth;
 mod handles;
 mod landing;
 mod limits;

@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::{
-    End, Entered, FlightId, KeyHash, Map, Node, Shard, Slot, Stamp, Table, shards::Shards,
+    End, Entered, FEW, FlightId, KeyHash, Map, Node, Shard, Slot, Stamp, Table, shards::Shards,
     single::Single,
 };
 use crate::flight::{Ask, state::Who};
@@ -42,6 +42,7 @@ contracts! {
     flights_of_many_threads_have_different_ids,
     the_steps_of_a_flight_leave_the_table_empty,
     g1_few_cells_and_many_keys,
+    g1_few_cells_that_become_many,
 }
 
 const HASH: KeyHash = KeyHash::NONE;
@@ -176,35 +177,62 @@ fn g1_few_cells_and_many_keys<M: Map<String, u8> + Sync>()
 where
     Table<String, u8, M>: Sync,
 {
-    const ROUNDS: u32 = 10_000;
-    let flights = Flights { table: Table::with_cells(2, 1, 0), leaders: Default::default() };
-    thread::scope(|scope| {
-        for thread in 1..=4 {
-            let flights = &flights;
-            scope.spawn(move || {
-                let mut random = Xorshift(thread);
-                for _ in 0..ROUNDS {
-                    let depth = random.below(8);
-                    flights.nest(depth, &mut random);
-                }
-            });
-        }
-    });
-    assert_eq!(flights.table.len(), 0, "G4");
-    assert_eq!(flights.table.cells.crowded(), 0, "G4: a cell counts what is no longer there");
+    // Never enough of them in the map for it to grow.
+    let flights = Flights::<M>::of_keys(1, FEW);
+    flights.of_four_threads(10_000, 8);
+    assert_eq!(flights.table.cells.total(), 2);
 }
 
-const KEYS: usize = 24;
+/// The same with so many keys that the cells become more meanwhile, of one table after the other.
+fn g1_few_cells_that_become_many<M: Map<String, u8> + Sync>()
+where
+    Table<String, u8, M>: Sync,
+{
+    const TABLES: usize = 100;
+    let has_grown = || {
+        let flights = Flights::<M>::of_keys(5, 256 * FEW);
+        flights.of_four_threads(20, 16 * FEW as u32);
+        flights.table.cells.total() > 1 << 5
+    };
+    let grown = (0..TABLES).filter(|_| has_grown()).count();
+    assert!(grown > TABLES / 2, "{grown} of {TABLES}");
+}
 
 struct Flights<M> {
     table: Table<String, u8, M>,
-    leaders: [AtomicUsize; KEYS],
+    /// Of each key.
+    leaders: Box<[AtomicUsize]>,
 }
 
 impl<M: Map<String, u8>> Flights<M> {
+    fn of_keys(cell_bits: u32, keys: usize) -> Self {
+        let leaders = (0..keys).map(|_| AtomicUsize::new(0)).collect();
+        Self { table: Table::with_cells(2, cell_bits, 0), leaders }
+    }
+
+    /// Each makes so many rounds, with fewer than `depth` flights in each.
+    fn of_four_threads(&self, rounds: u32, depth: u32)
+    where
+        Self: Sync,
+    {
+        thread::scope(|scope| {
+            for thread in 1..=4 {
+                scope.spawn(move || {
+                    let mut random = Xorshift(thread);
+                    for _ in 0..rounds {
+                        let depth = random.below(depth);
+                        self.nest(depth, &mut random);
+                    }
+                });
+            }
+        });
+        assert_eq!(self.table.len(), 0, "G4");
+        assert_eq!(self.table.cells.crowded(), 0, "G4: a cell counts what is no longer there");
+    }
+
     /// Leads a flight of a random key, if nobody does, around `depth` others.
     fn nest(&self, depth: u32, random: &mut Xorshift) {
-        let number = random.below(KEYS as u32);
+        let number = random.below(self.leaders.len() as u32);
         let (key, hash) = (number.to_string(), KeyHash::new(number.into()));
         let leaders = &self.leaders[number as usize];
         let mut node = pin!(Node::new());

@@ -18,7 +18,7 @@ where
             let shard = self.map.lock(i);
             // SAFETY: the shard is locked until after the looks.
             #[allow(unsafe_code, reason = "looks into cells")]
-            let cells = unsafe { self.cells.look_at_all(i, self.shard_bits()) };
+            let cells = unsafe { self.cells.look_at_all(i) };
             for cell in cells {
                 cell.for_each(|key, id, began| {
                     found.push(InFlight {

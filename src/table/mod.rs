@@ -154,6 +154,13 @@ const CELLS: usize = 2;
 /// 512 MiB of them.
 const CELLS_MAX: usize = 1 << 26;
 
+/// So many flights of a shard may be in the map in any case, without asking for more cells.
+#[cfg(not(loom))]
+const FEW: usize = 16;
+/// As many as there are in models of other things.
+#[cfg(loom)]
+const FEW: usize = 5;
+
 /// Of the capacity, one in so many has room in the map from the beginning. It grows as needed.
 const MAP_SHARE: usize = 4;
 
@@ -195,10 +202,11 @@ where
 
     /// `shards` is a power of two, and there are 2 to the power of `cell_bits` cells, no fewer.
     fn with_cells(shards: usize, cell_bits: u32, capacity: usize) -> Self {
+        // What is joined, and what meets too many others in one cell: a part of all.
+        let map = M::new(shards, capacity / MAP_SHARE);
         Self {
-            cells: Cells::new(cell_bits),
-            // What is joined, and what meets too many others in one cell: a part of all.
-            map: M::new(shards, capacity / MAP_SHARE),
+            cells: Cells::new(map.shards().trailing_zeros(), cell_bits),
+            map,
             detached: Mutex::new(BTreeMap::new()),
             clock: Clock::new(),
             watch: None,
@@ -217,7 +225,7 @@ where
     /// `shard` is that of the key.
     fn look<'t>(&'t self, shard: M::Shard<'t>, hash: KeyHash) -> Locked<'t, K, M::Shard<'t>> {
         // SAFETY: the lock of the hash's shard is taken, and released after the look is dropped.
-        #[allow(unsafe_code, reason = "the only place that looks at cells")]
+        #[allow(unsafe_code, reason = "looks into a cell")]
         let cell = unsafe { self.cells.look(hash) };
         Locked { cell, shard }
     }
@@ -240,9 +248,9 @@ where
             self.clock.turn_on();
         }
         // A caller that finds somebody there makes no copy of its key. What is to be dated, and told of,
-        // begins in `enter`.
-        let spot = self.cells.spot(hash);
-        if !spot.is_empty() || self.clock.is_on() {
+        // or comes into another row than the first, begins in `enter`.
+        let spot = self.cells.spot_in_first(hash);
+        if self.cells.has_grown() || !spot.is_empty() || self.clock.is_on() {
             return None;
         }
         self.claim_spot(&spot, hash, key, Stamp::NONE, node)
@@ -266,6 +274,23 @@ where
         spot.claim(hash, node).then_some(id)
     }
 
+    /// The same in whichever row the cell is.
+    #[inline(never)]
+    fn claim_in_any<Q>(
+        &self,
+        hash: KeyHash,
+        key: &Q,
+        began: Stamp,
+        node: Pin<&mut Node<K>>,
+    ) -> Option<FlightId>
+    where
+        K: Borrow<Q>,
+        Q: ?Sized + ToOwned<Owned = K>,
+    {
+        let spot = self.cells.spot(hash);
+        if spot.is_empty() { self.claim_spot(&spot, hash, key, began, node) } else { None }
+    }
+
     /// Step 1. If the caller leads, the node may be in the table until `close` or `abandon`.
     #[inline(always)]
     pub(crate) fn enter<Q>(
@@ -273,7 +298,7 @@ where
         hash: KeyHash,
         key: &Q,
         ask: &Ask,
-        node: Pin<&mut Node<K>>,
+        mut node: Pin<&mut Node<K>>,
     ) -> Entered<V>
     where
         K: Borrow<Q>,
@@ -281,6 +306,11 @@ where
     {
         if self.clock.is_on() {
             return self.enter_dated(hash, key, ask, node);
+        }
+        if self.cells.has_grown()
+            && let Some(id) = self.claim_in_any(hash, key, Stamp::NONE, node.as_mut())
+        {
+            return Entered::Lead(id);
         }
         if !ask.is_plain() || !self.cells.is_crowded(hash) {
             return self.enter_locked(hash, key, ask, Start::Node(node), None);
@@ -311,12 +341,7 @@ where
         K: Borrow<Q>,
         Q: ?Sized + Eq + ToOwned<Owned = K>,
     {
-        let spot = self.cells.spot(hash);
-        let claimed = match spot.is_empty() {
-            true => self.claim_spot(&spot, hash, key, self.clock.now(), node.as_mut()),
-            false => None,
-        };
-        let entered = match claimed {
+        let entered = match self.claim_in_any(hash, key, self.clock.now(), node.as_mut()) {
             Some(id) => Entered::Lead(id),
             None => self.enter_locked(hash, key, ask, Start::Node(node.as_mut()), None),
         };
@@ -402,9 +427,14 @@ where
                         locked.insert(key, Slot::new(hash, id, began));
                         return Entered::Lead(id);
                     }
-                    Place::Empty => {
+                    Place::Full => {
+                        locked.insert(key, Slot::new(hash, id, began));
+                        self.relieve(hash, locked);
+                        return Entered::Lead(id);
+                    }
+                    Place::Empty(spot) => {
                         node.as_mut().fill(key, id, hash, began);
-                        if self.cells.spot(hash).claim(hash, node.as_mut()) {
+                        if spot.claim(hash, node.as_mut()) {
                             return Entered::Lead(id);
                         }
                         // Lost, as above.
@@ -422,6 +452,24 @@ where
                     );
                     return Entered::TakeOver(flight);
                 }
+            }
+        }
+    }
+
+    /// After a flight that its full cell had no place for: if there are many such, the shard gets more
+    /// cells.
+    #[cold]
+    fn relieve(&self, hash: KeyHash, locked: Locked<'_, K, M::Shard<'_>>) {
+        let Locked { cell, shard } = locked;
+        drop(cell);
+        if shard.len() > FEW {
+            let number = hash.leading(self.shard_bits());
+            // SAFETY: the shard is locked, and nothing of it is looked at any more.
+            #[allow(unsafe_code, reason = "moves what is in cells")]
+            unsafe {
+                self.cells.grow_for(number, shard.len(), |count| {
+                    shard.for_each(|_, slot| count(slot.hash()));
+                });
             }
         }
     }
@@ -537,7 +585,7 @@ where
     /// joined. `false` if it is none, or somebody is to be told. Its key is dropped here.
     #[inline(always)]
     pub(crate) fn end(&self, hash: KeyHash, mut node: Pin<&mut Node<K>>) -> bool {
-        let released = node.is_quiet() && self.cells.release(hash, node.as_mut());
+        let released = node.is_in_first() && self.cells.release_in_first(hash, node.as_mut());
         if released {
             node.take_key();
         }
@@ -551,11 +599,16 @@ where
         &self,
         hash: KeyHash,
         id: FlightId,
-        home: Option<Pin<&mut Node<K>>>,
+        mut home: Option<Pin<&mut Node<K>>>,
         own: Option<Arc<Flight<V>>>,
         end: End,
     ) -> Option<Closed<K, V>> {
         match self.watch {
+            None if home.as_ref().is_some_and(|node| node.is_found())
+                && self.release(hash, &mut home) =>
+            {
+                None
+            }
             None => self.close_locked(hash, id, home, own),
             Some(_) => self.close_watched(hash, id, home, own, end),
         }
@@ -696,7 +749,7 @@ where
         };
         // It is in the map or detached, so no cell points to it.
         if let Some(node) = home {
-            node.as_mut().set_claimed(false);
+            node.as_mut().leave();
         }
         flight.wake_successors(left);
         Ok(())
@@ -812,7 +865,7 @@ where
     fn count(&self, i: usize, shard: &M::Shard<'_>) -> usize {
         // SAFETY: the shard is locked.
         #[allow(unsafe_code, reason = "looks into cells")]
-        let in_cells = unsafe { self.cells.count(i, self.shard_bits()) };
+        let in_cells = unsafe { self.cells.count(i) };
         shard.len() + in_cells
     }
 }

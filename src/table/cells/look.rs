@@ -4,8 +4,8 @@ use std::{pin::Pin, ptr};
 
 use super::{
     super::{KeyHash, Stamp},
-    Cell, Cells, Word,
-    node::{CROWD, Link, Node, Resident, as_ptr},
+    Cell, Cells, Spot, Word,
+    node::{CROWD, Claim, Link, Node, Resident, as_ptr},
 };
 use crate::{flight::FlightId, sync::Ordering};
 
@@ -15,12 +15,12 @@ const CHAIN_MAX: usize = 4;
 /// A look at a cell under the lock of its shard. What it changes is written back when it is dropped,
 /// also by a panic of the user's `Eq`. Until then nobody else changes the cell, unless it is empty.
 pub(in crate::table) struct Look<'c, K> {
-    cell: &'c Cell<K>,
+    pub(super) cell: &'c Cell<K>,
     /// What the cell contains.
-    raw: *mut Node<K>,
+    pub(super) raw: *mut Node<K>,
     /// What it is to contain: a chain, or the number of flights in the map.
-    chain: Link<K>,
-    crowd: u32,
+    pub(super) chain: Link<K>,
+    pub(super) crowd: u32,
 }
 
 impl<K> Cells<K> {
@@ -31,10 +31,10 @@ impl<K> Cells<K> {
     /// The caller holds the lock of the cell's shard, and keeps it until it has dropped the result.
     pub(in crate::table) unsafe fn look(&self, hash: KeyHash) -> Look<'_, K> {
         // SAFETY: passed on.
-        unsafe { Self::look_at(self.of(hash)) }
+        unsafe { Self::look_at(self.in_row(hash)) }
     }
 
-    /// Looks at the cells of a shard, one of `2 ^ shard_bits`, one after the other.
+    /// Looks at the cells of a shard, one after the other.
     ///
     /// # Safety
     ///
@@ -43,16 +43,15 @@ impl<K> Cells<K> {
     pub(in crate::table) unsafe fn look_at_all(
         &self,
         shard: usize,
-        shard_bits: u32,
     ) -> impl Iterator<Item = Look<'_, K>> {
         // SAFETY: passed on.
-        self.of_shard(shard, shard_bits).iter().map(|cell| unsafe { Self::look_at(cell) })
+        self.of_shard(shard).iter().map(|cell| unsafe { Self::look_at(cell) })
     }
 
     /// # Safety
     ///
     /// As for `look`.
-    unsafe fn look_at(cell: &Cell<K>) -> Look<'_, K> {
+    pub(super) unsafe fn look_at(cell: &Cell<K>) -> Look<'_, K> {
         // Acquire, here and below: pairs with the claim, for the node.
         let mut raw = cell.load(Ordering::Acquire);
         loop {
@@ -61,6 +60,7 @@ impl<K> Cells<K> {
                 Word::Empty => return look(raw, Link::NONE, 0),
                 Word::Crowd(n) => return look(raw, Link::NONE, n),
                 Word::Chain(link) => return look(raw, link, 0),
+                Word::Moved => unreachable!("only a row that was replaced has such cells"),
                 Word::Lone(link) => {
                     let chain = link.with_more().0;
                     match cell.compare_exchange(raw, chain, Ordering::AcqRel, Ordering::Acquire) {
@@ -73,9 +73,9 @@ impl<K> Cells<K> {
     }
 }
 
-impl<K> Look<'_, K> {
+impl<'c, K> Look<'c, K> {
     /// Looks at a node of the chain.
-    fn at<R>(&self, link: Link<K>, look: impl FnOnce(&Resident<K>) -> R) -> R {
+    pub(super) fn at<R>(&self, link: Link<K>, look: impl FnOnce(&Resident<K>) -> R) -> R {
         // SAFETY: a node of a chain stays; and we hold the lock, so nobody changes it.
         let resident = unsafe { &(*link.node()).resident };
         // SAFETY: as above.
@@ -83,7 +83,11 @@ impl<K> Look<'_, K> {
     }
 
     /// The same, to change it.
-    fn change<R>(&mut self, link: Link<K>, change: impl FnOnce(&mut Resident<K>) -> R) -> R {
+    pub(super) fn change<R>(
+        &mut self,
+        link: Link<K>,
+        change: impl FnOnce(&mut Resident<K>) -> R,
+    ) -> R {
         // SAFETY: a node of a chain stays; and we hold the lock, so nobody else looks at it.
         let resident = unsafe { &(*link.node()).resident };
         // SAFETY: as above.
@@ -91,7 +95,7 @@ impl<K> Look<'_, K> {
     }
 
     /// What is behind a node, which is looked at only if something may be.
-    fn behind(&self, link: Link<K>) -> Link<K> {
+    pub(super) fn behind(&self, link: Link<K>) -> Link<K> {
         if link.has_more() { self.at(link, |it| it.next) } else { Link::NONE }
     }
 
@@ -129,21 +133,25 @@ impl<K> Look<'_, K> {
     }
 
     /// Where a new flight of the cell belongs.
-    pub(in crate::table) fn place(&self) -> Place {
+    pub(in crate::table) fn place(&self) -> Place<'c, K> {
         if self.raw.is_null() {
-            return Place::Empty;
+            return Place::Empty(Spot::of(self.cell));
         }
         let (mut link, mut length) = (self.chain, 0);
         while !link.is_none() {
             (link, length) = (self.behind(link), length + 1);
         }
-        if (1..CHAIN_MAX).contains(&length) { Place::Chain } else { Place::Map }
+        match length {
+            0 => Place::Map,
+            1..CHAIN_MAX => Place::Chain,
+            _ => Place::Full,
+        }
     }
 
     /// Begins the node's flight at the head of the chain.
     pub(in crate::table) fn push(&mut self, hash: KeyHash, mut node: Pin<&mut Node<K>>) {
         assert!(!self.chain.is_none(), "a chain begins with a claim");
-        node.as_mut().set_claimed(true);
+        node.as_mut().come(Claim::Found);
         let (head, next) = (Link::to(as_ptr(node), hash), self.chain);
         self.change(head, |it| it.next = next);
         self.chain = head.with_more();
@@ -225,7 +233,7 @@ impl<K> Look<'_, K> {
     /// points to the node.
     pub(in crate::table) fn release(&mut self, mut node: Pin<&mut Node<K>>) -> Option<K> {
         let own = as_ptr(node.as_mut());
-        node.set_claimed(false);
+        node.leave();
         let mut link = self.chain;
         while link.node() != own {
             if link.is_none() {
@@ -253,7 +261,7 @@ impl<K> Drop for Look<'_, K> {
 }
 
 /// The word that says so many flights of the cell are in the map.
-fn crowd_of<K>(n: u32) -> *mut Node<K> {
+pub(super) fn crowd_of<K>(n: u32) -> *mut Node<K> {
     ptr::without_provenance_mut((n as usize) << 2 | CROWD)
 }
 
@@ -273,11 +281,13 @@ pub(in crate::table) struct Moved<K> {
     pub(in crate::table) began: Stamp,
 }
 
-pub(in crate::table) enum Place {
+pub(in crate::table) enum Place<'c, K> {
     /// The cell, to be claimed as without the lock.
-    Empty,
+    Empty(Spot<'c, K>),
     /// The chain.
     Chain,
-    /// The map, with all that is in the chain.
+    /// The map, where others of the cell are.
     Map,
+    /// The map, with all that is in the chain, which is long enough.
+    Full,
 }

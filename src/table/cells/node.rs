@@ -17,10 +17,13 @@ pub(crate) struct Node<K> {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Claim {
+pub(super) enum Claim {
     None,
-    Quiet,
-    /// Somebody is to be told when the flight ends.
+    /// In the group's first row, as far as its leader knows; and nobody is to be told of the end.
+    First,
+    /// In a cell that is to be found by the hash.
+    Found,
+    /// The same, and somebody is to be told.
     Watched,
 }
 
@@ -85,17 +88,27 @@ impl<K> Node<K> {
         self.claim != Claim::None
     }
 
-    /// The same of one whose end nobody is to be told of.
+    /// The same of one in the first row, as far as its leader knows, whose end nobody is to be told of.
     #[inline(always)]
-    pub(in crate::table) fn is_quiet(&self) -> bool {
-        self.claim == Claim::Quiet
+    pub(in crate::table) fn is_in_first(&self) -> bool {
+        self.claim == Claim::First
+    }
+
+    /// The same of one that is in any row.
+    pub(in crate::table) fn is_found(&self) -> bool {
+        self.claim == Claim::Found
     }
 
     #[inline(always)]
-    pub(in crate::table) fn set_claimed(self: Pin<&mut Self>, claimed: bool) {
+    pub(super) fn come(self: Pin<&mut Self>, claim: Claim) {
         // SAFETY: nothing is moved.
-        unsafe { self.get_unchecked_mut() }.claim =
-            if claimed { Claim::Quiet } else { Claim::None };
+        unsafe { self.get_unchecked_mut() }.claim = claim;
+    }
+
+    /// No cell points to the node, or to its flight, any more.
+    #[inline(always)]
+    pub(in crate::table) fn leave(self: Pin<&mut Self>) {
+        self.come(Claim::None);
     }
 
     /// Of a node that is claimed: somebody is to be told when its flight ends.
