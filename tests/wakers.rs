@@ -203,6 +203,33 @@ fn g06_waker_that_polls_in_place_and_panics_is_woken_once() {
     });
 }
 
+/// G6: those who are back in the list while the others are called are not called again: that would go on
+/// for ever.
+#[test]
+fn g06_those_who_come_back_are_not_called_again() {
+    limited(|| {
+        let group: Group<u64, u32> = Group::new();
+        let leader = Polled::pending(group.run(&1, std::future::pending()));
+        let tasks: Vec<_> = (0..40)
+            .map(|_| {
+                let group = group.clone();
+                Inline::new(async move { group.run(&1, std::future::pending()).await })
+            })
+            .collect();
+        tasks.iter().for_each(Inline::poll);
+        // Because of it all are woken.
+        let mut told = Polled::pending(async {
+            group.call(&1).on_cancel(OnCancel::Fail).run(async { 0 }).await
+        });
+        drop(leader);
+        assert_eq!(told.woken_value(), Err(CallError::Cancelled));
+        assert_eq!(group.in_flight()[0].followers, 39);
+        // They keep themselves.
+        tasks.iter().for_each(|task| drop(task.task.lock().unwrap().take()));
+        assert!(group.is_empty());
+    });
+}
+
 struct PanicsWhenDropped;
 
 impl Wake for PanicsWhenDropped {
