@@ -261,9 +261,11 @@ impl Waiting {
     fn set_before(&mut self, node: Option<NonNull<Node>>, before: Option<NonNull<Node>>) {
         match node {
             None => self.last = before,
-            // SAFETY: the lock is held, and the node is listed, so it is there (1, 2).
             Some(node) => {
-                unsafe { node.as_ref() }.entry.with_mut(|entry| unsafe { (*entry).before = before })
+                // SAFETY: it is listed, so it is there (2), ...
+                let node = unsafe { node.as_ref() };
+                // SAFETY: ... and the lock is held (1).
+                node.entry.with_mut(|entry| unsafe { (*entry).before = before });
             }
         }
     }
@@ -271,9 +273,11 @@ impl Waiting {
     fn set_after(&mut self, node: Option<NonNull<Node>>, after: Option<NonNull<Node>>) {
         match node {
             None => self.first = after,
-            // SAFETY: the lock is held, and the node is listed, so it is there (1, 2).
             Some(node) => {
-                unsafe { node.as_ref() }.entry.with_mut(|entry| unsafe { (*entry).after = after })
+                // SAFETY: it is listed, so it is there (2), ...
+                let node = unsafe { node.as_ref() };
+                // SAFETY: ... and the lock is held (1).
+                node.entry.with_mut(|entry| unsafe { (*entry).after = after });
             }
         }
     }
@@ -427,7 +431,10 @@ impl<V> Waiter<V> {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use std::pin::pin;
+
     use super::*;
+    use crate::{flight::FlightId, table::Stamp};
 
     /// Whether a call for it is there; or it gives its seat up.
     fn is_called(waiters: &Waiters, seat: Seat) -> bool {
@@ -475,5 +482,18 @@ mod tests {
         assert!(!is_called(&waiters, late));
         assert!(is_called(&waiters, c));
         assert!(is_empty(&waiters));
+    }
+
+    #[test]
+    fn g07_threads_are_called_before_tasks() {
+        let flight = Arc::new(Flight::<u64>::new(FlightId(1), Stamp::NONE));
+        let mut task = pin!(Waiter::new(Arc::clone(&flight)));
+        task.as_mut().list(Waker::noop());
+        let seat = flight.waiters.sit();
+        flight.waiters.call(1);
+        assert!(!task.as_mut().take_call());
+        assert!(is_called(&flight.waiters, seat));
+        flight.waiters.call(1);
+        assert!(task.as_mut().take_call());
     }
 }
