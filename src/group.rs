@@ -526,8 +526,9 @@ impl<K: Eq + Hash, V, S: BuildHasher> GroupBuilder<K, V, S> {
     /// A group has four to eight cells of 8 bytes for each of them, at least 4,096 and at most 2^26,
     /// and begins and ends calls that nobody joins in these. Calls that find too many others in their
     /// cell, and shared ones, go to a map behind the shards' locks, which grows as needed and gives
-    /// room back when a wave of keys has passed. A capacity is a matter of speed alone: any number of
-    /// keys can be in flight, but the number of cells stays what it was made.
+    /// room back when a wave of keys has passed. Where many calls find their cell full there will be
+    /// more cells, up to 2^26; these stay until the group is dropped. A capacity is a matter of speed
+    /// alone: any number of keys can be in flight.
     pub fn capacity(mut self, keys: usize) -> Self {
         self.capacity = keys;
         self

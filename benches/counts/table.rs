@@ -37,11 +37,11 @@ const ROWS: &[Row] = &[
     Row::of("run_blocking", "an unshared call, u64, blocking").bound(125.0),
     Row::of("run_str", "an unshared call, 32 bytes by &str").bound(400.0),
     Row::of("mutex: run_str", "  mutex version"),
-    Row::of("join_and_leave", "joining and leaving a hot key").bound(590.0),
+    Row::of("join_and_leave", "joining and leaving a hot key").bound(615.0),
     Row::of("mutex: join_and_leave", "  mutex version"),
-    Row::of("flight of 1", "a flight with one follower").bound(2_340.0),
+    Row::of("flight of 1", "a flight with one follower").bound(2_430.0),
     Row::of("mutex: flight of 1", "  mutex version"),
-    Row::of("flight of 9", "each further follower").less("flight of 1", 8.0).bound(600.0),
+    Row::of("flight of 9", "each further follower").less("flight of 1", 8.0).bound(630.0),
     Row::of("mutex: flight of 9", "  mutex version").less("mutex: flight of 1", 8.0),
 ];
 
