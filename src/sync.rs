@@ -21,6 +21,13 @@ pub(crate) use loom::{
     },
 };
 
+/// So many tasks are called under one lock, and then woken without it.
+#[cfg(not(loom))]
+pub(crate) const BATCH: usize = 16;
+/// As few as can be, so that a model has more than fit.
+#[cfg(loom)]
+pub(crate) const BATCH: usize = 1;
+
 /// Locks a mutex whose critical sections run none of the user's code, so poison means nothing.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())

@@ -43,15 +43,8 @@ use pin_project_lite::pin_project;
 use super::Flight;
 use crate::{
     error::Panicked,
-    sync::{Arc, AtomicU32, Condvar, Mutex, Ordering, UnsafeCell, lock, wait_on},
+    sync::{Arc, AtomicU32, BATCH, Condvar, Mutex, Ordering, UnsafeCell, lock, wait_on},
 };
-
-/// So many tasks are called under one lock, and then woken without it.
-#[cfg(not(loom))]
-const BATCH: usize = 16;
-/// As few as can be, so that a model has more than fit.
-#[cfg(loom)]
-const BATCH: usize = 1;
 
 pub(super) struct Waiters {
     waiting: Mutex<Waiting>,
