@@ -146,6 +146,26 @@ where
     }
 }
 
+#[cfg(feature = "tower")]
+impl<R, E, J, T> Fly<R, E, J, T>
+where
+    R: Reach,
+    J: Job<R::V>,
+{
+    pub(crate) fn enter(&self) -> &E {
+        &self.enter
+    }
+
+    pub(crate) fn work(self: Pin<&mut Self>) -> Pin<&mut J> {
+        self.project().work
+    }
+
+    /// Whether it waits for another.
+    pub(crate) fn follows(&self) -> bool {
+        matches!(self.stage, Stage::Following { .. })
+    }
+}
+
 impl<R, E, J, T> Fly<R, E, J, T>
 where
     R: Reach,

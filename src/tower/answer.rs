@@ -1,0 +1,164 @@
+//! What a flight of requests comes to, and what a response says about how it was come by.
+
+use std::sync::Arc;
+
+use http::{
+    Extensions, HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version,
+    header::{CONNECTION, PROXY_AUTHENTICATE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE},
+};
+use http_body::Body;
+
+use super::{Refusal, ResponseBody, body::Whole};
+
+/// How a response was come by; every response of [`Coalesce`](super::Coalesce) has it among its extensions.
+///
+/// So executions are the responses with `Led` and `Alone`, and what was saved are those with `Joined`.
+///
+/// ```
+/// use http::Response;
+/// use shardflight::tower::Coalesced;
+///
+/// fn count<B>(response: &Response<B>) {
+///     match response.extensions().get() {
+///         Some(Coalesced::Led { followers }) => println!("executed, for {followers} others, too"),
+///         Some(Coalesced::Joined) => println!("the response of another request"),
+///         Some(Coalesced::Alone(why)) => println!("executed alone: {why:?}"),
+///         Some(Coalesced::Refused(refusal)) => println!("not executed: {refusal}"),
+///         _ => println!("the layer is not there"),
+///     }
+/// }
+/// # count(&Response::new(()));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Coalesced {
+    /// The request was executed, or went on with an execution whose own request had gone, and
+    /// `followers` others got the response, too.
+    Led {
+        /// How many. Those among them that vary from this request run again.
+        followers: usize,
+    },
+    /// Another request was executed.
+    Joined,
+    /// The request was executed for itself.
+    Alone(Alone),
+    /// The layer has made the response.
+    Refused(Refusal),
+}
+
+/// Why a request was executed for itself.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Alone {
+    /// Its method is not shared.
+    Method,
+    /// It has a body, or may have.
+    Body,
+    /// It has this header, whose rule is `Alone`, or whose directives forbid it.
+    Header(HeaderName),
+    /// It names more than one host, or one in its URI and another in `Host`.
+    Authority,
+    /// One of the policy's functions said so.
+    Policy,
+    /// Responses to its key were not to be shared, a short while ago.
+    Remembered,
+    /// The response had a status that is not shared.
+    Status(StatusCode),
+    /// The response had this header, or what it says forbids it: `Set-Cookie`, `Cache-Control`, `Vary`.
+    ResponseHeader(HeaderName),
+    /// The body was larger than is gathered.
+    TooLarge,
+    /// The body was of unknown length, or a stream of events.
+    Stream,
+    /// The service returned an error, or the body broke off.
+    Failed,
+    /// The responses varied on one header after the other.
+    Varies,
+}
+
+/// What everybody in a flight gets.
+#[derive(Debug, Clone)]
+pub(super) enum Landed {
+    Shared(Arc<Answer>),
+    /// The response is for the request that was executed; all others run by themselves.
+    Alone(Alone),
+}
+
+/// A response as it is shared.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) version: Version,
+    pub(super) headers: HeaderMap,
+    /// Those that the policy shares.
+    pub(super) extensions: Extensions,
+    pub(super) body: Whole,
+    /// What the response varies on beside its key, and what the request had there.
+    pub(super) varies: Vec<(HeaderName, Vec<HeaderValue>)>,
+}
+
+impl Answer {
+    /// Whether it is an answer to requests with these headers, too (RFC 9111, 4.1).
+    pub(super) fn is_for(&self, request: &HeaderMap) -> bool {
+        self.varies.iter().all(|(name, values)| request.get_all(name).iter().eq(values))
+    }
+
+    /// The response of the request that was executed.
+    pub(super) fn into_own<B: Body>(
+        self: Arc<Self>,
+        extensions: Extensions,
+    ) -> Response<ResponseBody<B>> {
+        // Nobody else has it if nobody followed.
+        match Arc::try_unwrap(self) {
+            Ok(Self { status, version, headers, body, .. }) => {
+                respond(status, version, headers, extensions, body)
+            }
+            Err(shared) => shared.respond_with(shared.headers.clone(), extensions),
+        }
+    }
+
+    /// The response of any other.
+    pub(super) fn for_follower<B: Body>(&self) -> Response<ResponseBody<B>> {
+        let mut headers = self.headers.clone();
+        remove_hop_by_hop(&mut headers);
+        self.respond_with(headers, self.extensions.clone())
+    }
+
+    fn respond_with<B: Body>(
+        &self,
+        headers: HeaderMap,
+        extensions: Extensions,
+    ) -> Response<ResponseBody<B>> {
+        respond(self.status, self.version, headers, extensions, self.body.clone())
+    }
+}
+
+fn respond<B: Body>(
+    status: StatusCode,
+    version: Version,
+    headers: HeaderMap,
+    extensions: Extensions,
+    body: Whole,
+) -> Response<ResponseBody<B>> {
+    let mut response = Response::new(ResponseBody::whole(body));
+    *response.status_mut() = status;
+    *response.version_mut() = version;
+    *response.headers_mut() = headers;
+    *response.extensions_mut() = extensions;
+    response
+}
+
+/// They are about the connection of the request that was executed (RFC 9110, 7.6.1).
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .collect();
+    let known = [CONNECTION, PROXY_AUTHENTICATE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
+    let custom = ["keep-alive", "proxy-connection"].map(HeaderName::from_static);
+    for name in named.into_iter().chain(known).chain(custom) {
+        headers.remove(name);
+    }
+}

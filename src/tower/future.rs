@@ -1,0 +1,313 @@
+//! `ResponseFuture`: a request from its arrival to its response.
+
+use std::{
+    convert::identity,
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use ahash::RandomState;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use pin_project_lite::pin_project;
+use tokio::time::{Sleep, sleep};
+use tower::{Service, ServiceExt, util::Oneshot};
+
+use super::{
+    Alone, Coalesced, Key, Refusal, ResponseBody,
+    answer::{Answer, Landed},
+    body::Whole,
+    execution::{Execution, Own},
+    layer::Shared,
+};
+use crate::{
+    CallError, Outcome, Panicked, Role,
+    flight::{self, Ask, Enter, Entry, FlightId, Fly, Lead},
+    group::Owned,
+};
+
+/// So often a request meets others again because the response varies on yet another header.
+const VARIATIONS: u8 = 2;
+
+type Reached = Owned<Key, Landed, RandomState>;
+type Finish = fn(flight::Answer<Landed>) -> flight::Answer<Landed>;
+type Flight<S, B, C, E> = Fly<Reached, Boarding, Execution<S, B, C, E>, Finish>;
+
+pin_project! {
+    /// The response of [`Coalesce`](super::Coalesce).
+    #[must_use = "futures do nothing unless they are polled"]
+    pub struct ResponseFuture<S, B, C>
+    where
+        S: Service<Request<B>>,
+        C: Body,
+    {
+        #[pin]
+        stage: Stage<S, B, C, S::Error>,
+    }
+}
+
+pin_project! {
+    #[project = StageProj]
+    enum Stage<S, B, C, E>
+    where
+        S: Service<Request<B>>,
+        C: Body,
+    {
+        Flying { #[pin] call: Call<S, B, C, E> },
+        Alone { #[pin] response: Oneshot<S, Request<B>>, why: Alone },
+    }
+}
+
+pin_project! {
+    /// A request that shares.
+    struct Call<S, B, C, E>
+    where
+        C: Body,
+    {
+        shared: Arc<Shared>,
+        // As it was asked for; the flight's has the values of more headers, perhaps.
+        key: Key,
+        variations: u8,
+        #[pin]
+        flight: Flight<S, B, C, E>,
+        // Since it follows.
+        #[pin]
+        patience: Option<Sleep>,
+    }
+}
+
+/// How it comes to its flight.
+struct Boarding {
+    shared: Arc<Shared>,
+    key: Key,
+    ask: Ask,
+}
+
+impl Boarding {
+    fn new(shared: Arc<Shared>, key: Key, max_age: Duration) -> Self {
+        let max_followers = shared.policy.limits.max_followers;
+        let ask = Ask { max_followers, max_age: Some(max_age), ..Ask::DEFAULT };
+        Self { shared, key, ask }
+    }
+}
+
+impl Enter<Reached> for Boarding {
+    fn begin(&self, lead: Pin<&mut Lead<Reached>>) -> Option<FlightId> {
+        let core = self.shared.group.core();
+        let (_, hash) = core.locate(&self.key);
+        lead.begin(Owned(core.clone()), hash, &self.key, &self.ask)
+    }
+
+    fn meet(&self, lead: Pin<&mut Lead<Reached>>) -> Entry<Reached> {
+        lead.meet(Owned(self.shared.group.core().clone()), &self.key, &self.ask)
+    }
+}
+
+/// What a call comes to.
+enum Ending<C: Body, E> {
+    Response(Result<Response<ResponseBody<C>>, E>),
+    /// To be executed without regard to others.
+    Alone(Alone),
+    /// To share with others.
+    Again {
+        key: Key,
+        max_age: Duration,
+    },
+}
+
+impl<S, B, C> ResponseFuture<S, B, C>
+where
+    S: Service<Request<B>, Response = Response<C>> + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+    B: Send + 'static,
+    C: Body<Data = Bytes> + Send + 'static,
+    C::Error: Send + 'static,
+{
+    /// Shares with whoever has the same key `varied`: that is `key`, with the values of the headers, if any,
+    /// that responses to it vary on.
+    pub(super) fn fly(
+        shared: Arc<Shared>,
+        varied: Key,
+        key: Key,
+        service: S,
+        request: Request<B>,
+    ) -> Self {
+        let max_age = shared.policy.limits.max_age;
+        let boarding = Boarding::new(Arc::clone(&shared), varied, max_age);
+        let execution = Execution::new(Arc::clone(&shared), key.clone(), service, request);
+        let flight = Fly::new(boarding, execution, identity as Finish);
+        let call = Call { shared, key, variations: 0, flight, patience: None };
+        Self { stage: Stage::Flying { call } }
+    }
+
+    pub(super) fn alone(service: S, request: Request<B>, why: Alone) -> Self {
+        Self { stage: Stage::Alone { response: service.oneshot(request), why } }
+    }
+}
+
+impl<S, B, C> Future for ResponseFuture<S, B, C>
+where
+    S: Service<Request<B>, Response = Response<C>> + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+    B: Send + 'static,
+    C: Body<Data = Bytes> + Send + 'static,
+    C::Error: Send + 'static,
+{
+    type Output = Result<Response<ResponseBody<C>>, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut stage = self.project().stage;
+        loop {
+            match stage.as_mut().project() {
+                StageProj::Alone { response, why } => {
+                    let response = ready!(response.poll(cx))?.map(ResponseBody::streamed);
+                    return Poll::Ready(Ok(marked(response, Coalesced::Alone(why.clone()))));
+                }
+                StageProj::Flying { mut call } => match ready!(call.as_mut().poll(cx)) {
+                    Ending::Response(response) => return Poll::Ready(response),
+                    Ending::Alone(why) => {
+                        let (service, request) = call.take_back();
+                        stage.set(Stage::Alone { response: service.oneshot(request), why });
+                    }
+                    Ending::Again { key, max_age } => call.board(key, max_age),
+                },
+            }
+        }
+    }
+}
+
+impl<S, B, C> Call<S, B, C, S::Error>
+where
+    S: Service<Request<B>, Response = Response<C>> + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+    B: Send + 'static,
+    C: Body<Data = Bytes> + Send + 'static,
+    C::Error: Send + 'static,
+{
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ending<C, S::Error>> {
+        let flight = self.as_mut().project().flight;
+        Poll::Ready(match catch_unwind(AssertUnwindSafe(|| flight.poll(cx))) {
+            Ok(Poll::Pending) => return self.poll_patience(cx),
+            Ok(Poll::Ready(Ok(Outcome { value, role }))) => self.arrive(value, role.into()),
+            Ok(Poll::Ready(Err(error))) => self.refuse(match error {
+                CallError::Panicked(panicked) => Refusal::Panicked(panicked),
+                CallError::TooManyFollowers => Refusal::TooManyFollowers,
+                CallError::Reentrant => Refusal::Reentrant,
+                CallError::Cancelled | CallError::TimedOut => {
+                    unreachable!("a request takes over, and has no time out in its call")
+                }
+            }),
+            // It goes where it would go without the layer; not to one that had taken the execution over.
+            Err(payload) => match self.as_mut().execution().headers() {
+                None => resume_unwind(payload),
+                Some(_) => self.refuse(Refusal::Panicked(Panicked::from_payload(&*payload))),
+            },
+        })
+    }
+
+    /// Of one that waits for others. Who executes has all the time in the world, as without the layer.
+    fn poll_patience(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ending<C, S::Error>> {
+        let mut this = self.project();
+        let limits = &this.shared.policy.limits;
+        if !this.flight.follows() || limits.patience == Duration::MAX {
+            return Poll::Pending;
+        }
+        if this.patience.is_none() {
+            this.patience.set(Some(sleep(limits.patience)));
+        }
+        ready!(this.patience.as_pin_mut().expect("just set").poll(cx));
+        // What it waited for is as old at least, and replaced by the first of those that leave it; the others
+        // find a new one.
+        let max_age = limits.max_age.min(limits.patience);
+        Poll::Ready(Ending::Again { key: this.flight.enter().key.clone(), max_age })
+    }
+
+    /// What the flight came to, for this request.
+    fn arrive(mut self: Pin<&mut Self>, landed: Landed, how: Coalesced) -> Ending<C, S::Error> {
+        let own = self.as_mut().execution().take_own();
+        match (landed, own) {
+            (Landed::Shared(answer), Some(Own::Extensions(extensions))) => {
+                Ending::Response(Ok(marked(answer.into_own(extensions), how)))
+            }
+            (Landed::Shared(answer), _) => self.share(&answer, how),
+            (Landed::Alone(why), Some(Own::All(response))) => {
+                let mark = |response| marked(response, Coalesced::Alone(why));
+                Ending::Response(response.map(mark))
+            }
+            (Landed::Alone(why), _) => Ending::Alone(why),
+        }
+    }
+
+    /// The answer to another request.
+    fn share(self: Pin<&mut Self>, answer: &Answer, how: Coalesced) -> Ending<C, S::Error> {
+        let mut this = self.project();
+        let execution = this.flight.as_mut().work().get_mut();
+        let headers = execution.headers().expect("it was not executed");
+        if answer.is_for(headers) {
+            return Ending::Response(Ok(marked(answer.for_follower(), how)));
+        }
+        let names: Vec<_> = answer.varies.iter().map(|(name, _)| name.clone()).collect();
+        let varied = this.key.varied(&names, headers);
+        *this.variations += 1;
+        if *this.variations > VARIATIONS {
+            return Ending::Alone(Alone::Varies);
+        }
+        Ending::Again { key: varied, max_age: this.shared.policy.limits.max_age }
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Ending<C, S::Error> {
+        let response = self.shared.policy.refuse(refusal.clone());
+        let whole = |data| ResponseBody::whole(Whole { data, trailers: None });
+        Ending::Response(Ok(marked(response.map(whole), Coalesced::Refused(refusal))))
+    }
+
+    /// Begins anew, with the request that it has.
+    fn board(mut self: Pin<&mut Self>, key: Key, max_age: Duration) {
+        let (service, request) = self.as_mut().take_back();
+        let mut this = self.project();
+        let boarding = Boarding::new(Arc::clone(this.shared), key, max_age);
+        let execution = Execution::new(Arc::clone(this.shared), this.key.clone(), service, request);
+        this.flight.set(Fly::new(boarding, execution, identity as Finish));
+        this.patience.set(None);
+    }
+
+    fn take_back(self: Pin<&mut Self>) -> (S, Request<B>) {
+        self.execution().take_back().expect("it was not executed")
+    }
+
+    fn execution(self: Pin<&mut Self>) -> &mut Execution<S, B, C, S::Error> {
+        self.project().flight.work().get_mut()
+    }
+}
+
+fn marked<B>(mut response: Response<B>, how: Coalesced) -> Response<B> {
+    response.extensions_mut().insert(how);
+    response
+}
+
+impl From<Role> for Coalesced {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::Led { followers } => Self::Led { followers },
+            Role::Joined => Self::Joined,
+        }
+    }
+}
+
+impl<S, B, C> fmt::Debug for ResponseFuture<S, B, C>
+where
+    S: Service<Request<B>>,
+    C: Body,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,129 @@
+//! `Key`: what a request must have in common with another to share its execution.
+
+use std::{fmt, sync::Arc};
+
+use http::{HeaderMap, HeaderName, Uri, header::HOST, request::Parts};
+
+/// What tells requests apart: the method, the authority, path and query, and the values of
+/// the headers that the [`Policy`](super::Policy) has in its keys.
+///
+/// Keys are compared in full, byte by byte; a hash only says where to look. Each part is written with its
+/// length before it, so that no two different requests spell the same key.
+///
+/// Made by a [`CoalesceLayer`](super::CoalesceLayer) for each request that may share; seen in
+/// [`CoalesceLayer::in_flight`](super::CoalesceLayer::in_flight). It is shown as the method and the
+/// target alone, because headers may hold what does not belong into a log.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Key(Arc<[u8]>);
+
+/// A request names no authority, or two.
+#[derive(Debug)]
+pub(super) struct NoAuthority;
+
+impl Key {
+    /// Begins a key with what every request has.
+    pub(super) fn of(request: &Parts, target: Option<&str>) -> Result<Spelling, NoAuthority> {
+        let mut spelling = Spelling(Vec::with_capacity(256));
+        spelling.part(request.method.as_str().as_bytes());
+        match target {
+            Some(target) => spelling.part(target.as_bytes()),
+            None => spelling.part(target_of(&request.uri).as_bytes()),
+        }
+        spelling.authority(request)?;
+        Ok(spelling)
+    }
+
+    /// The same key, with the values that these headers have.
+    pub(super) fn varied(&self, names: &[HeaderName], headers: &HeaderMap) -> Self {
+        let mut spelling = Spelling(Vec::with_capacity(self.0.len() + 64));
+        spelling.0.extend_from_slice(&self.0);
+        for name in names {
+            spelling.header(name, headers);
+        }
+        spelling.done()
+    }
+
+    /// The method of the request.
+    pub fn method(&self) -> &str {
+        self.text(0).0
+    }
+
+    /// Path and query of the request, or what the policy has instead of them.
+    pub fn target(&self) -> &str {
+        self.text(self.text(0).1).0
+    }
+
+    /// The part that begins there, and where the next one does.
+    fn text(&self, at: usize) -> (&str, usize) {
+        let (length, rest) =
+            self.0[at..].split_first_chunk().expect("a part has its length before it");
+        let length = u32::from_le_bytes(*length) as usize;
+        let text = std::str::from_utf8(&rest[..length]).expect("these parts are text");
+        (text, at + size_of::<u32>() + length)
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.method(), self.target())
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Key").field(&format_args!("{self}")).finish()
+    }
+}
+
+fn target_of(uri: &Uri) -> &str {
+    uri.path_and_query().map_or("", |target| target.as_str())
+}
+
+/// A key that is being written.
+pub(super) struct Spelling(Vec<u8>);
+
+impl Spelling {
+    /// Something more.
+    pub(super) fn part(&mut self, part: &[u8]) {
+        // No part comes near: hyper reads headers of some hundred KiB at most, and a `Uri` has 64 KiB.
+        let length = u32::try_from(part.len()).expect("a part of a key has less than 4 GiB");
+        self.0.extend_from_slice(&length.to_le_bytes());
+        self.0.extend_from_slice(part);
+    }
+
+    /// The values of a header, in their order; nothing if there are none.
+    pub(super) fn header(&mut self, name: &HeaderName, headers: &HeaderMap) {
+        for value in headers.get_all(name) {
+            self.part(name.as_str().as_bytes());
+            self.part(value.as_bytes());
+        }
+    }
+
+    /// Whom the request is for: the URI says it (HTTP/2, and requests to proxies), or `Host` does. If both do,
+    /// handlers differ in what they read, so both have to say the same (RFC 9112, 3.2.2). Names of hosts are the
+    /// same in upper and lower case (RFC 9110, 4.2.3).
+    fn authority(&mut self, request: &Parts) -> Result<(), NoAuthority> {
+        let mut hosts = request.headers.get_all(HOST).iter().map(|host| host.as_bytes());
+        let (host, more) = (hosts.next(), hosts.next());
+        let named = request.uri.authority().map(|authority| authority.as_str().as_bytes());
+        let authority = match (named, host) {
+            _ if more.is_some() => return Err(NoAuthority),
+            (Some(named), Some(host)) if !named.eq_ignore_ascii_case(host) => {
+                return Err(NoAuthority);
+            }
+            (Some(one), _) | (None, Some(one)) => one,
+            // HTTP/1.0, and requests that never were on a wire.
+            (None, None) => b"",
+        };
+        let start = self.0.len() + size_of::<u32>();
+        self.part(authority);
+        self.0[start..].make_ascii_lowercase();
+        // Handlers that see it redirect from http to https.
+        self.part(if request.uri.scheme_str() == Some("https") { b"https" } else { b"" });
+        Ok(())
+    }
+
+    pub(super) fn done(self) -> Key {
+        Key(self.0.into())
+    }
+}

@@ -1,0 +1,116 @@
+//! `Coalesce`, the service.
+
+use std::{
+    fmt,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use tower::Service;
+
+use super::{Alone, ResponseBody, ResponseFuture, layer::Shared, memory::Remembered};
+
+/// A service whose concurrent requests for the same thing share one execution. Made by
+/// [`CoalesceLayer`](super::CoalesceLayer).
+///
+/// # Backpressure
+///
+/// It is always ready. An *execution* waits until the service behind is, and only then calls it; so a
+/// request that joins another takes none of its capacity, and a thousand of them need one permit of a
+/// `ConcurrencyLimit` behind this layer. What sheds load belongs behind it, too, if it is to look at
+/// executions, and in front of it, if at requests.
+///
+/// # Cancel safety
+///
+/// Dropping the response's future, as servers do when a client disconnects, affects nobody else. If it was
+/// the one whose request is executed, another of the flight goes on with the same execution where it
+/// stopped; if there is no other it is dropped, as it would be without the layer.
+///
+/// # Errors
+///
+/// Those of the service behind, to the request that ran into them; others that waited for it are executed
+/// by themselves.
+///
+/// # Panics
+///
+/// The response's future panics if the service does that executes its own request. Others get
+/// [`Refusal::Panicked`](super::Refusal::Panicked).
+#[derive(Clone)]
+pub struct Coalesce<S> {
+    inner: S,
+    shared: Arc<Shared>,
+}
+
+impl<S> Coalesce<S> {
+    pub(super) fn new(inner: S, shared: Arc<Shared>) -> Self {
+        Self { inner, shared }
+    }
+
+    /// The service behind.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The service behind.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The service behind.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for Coalesce<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Coalesce")
+            .field("inner", &self.inner)
+            .field("policy", &self.shared.policy)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S, B, C> Service<Request<B>> for Coalesce<S>
+where
+    S: Service<Request<B>, Response = Response<C>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+    B: Body + Send + 'static,
+    C: Body<Data = Bytes> + Send + 'static,
+    C::Error: Send + 'static,
+{
+    type Response = Response<ResponseBody<C>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S, B, C>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> ResponseFuture<S, B, C> {
+        // A clone, which nobody has asked whether it is ready: whoever executes it does.
+        let service = self.inner.clone();
+        let (parts, body) = request.into_parts();
+        let judged = self.shared.policy.key_of(&parts).and_then(|key| {
+            if !body.is_end_stream() {
+                return Err(Alone::Body);
+            }
+            match self.shared.memory.recall(&key) {
+                None => Ok((key.clone(), key)),
+                Some(Remembered::Varies(names)) => Ok((key.varied(&names, &parts.headers), key)),
+                Some(Remembered::Alone) => Err(Alone::Remembered),
+            }
+        });
+        let request = Request::from_parts(parts, body);
+        match judged {
+            Ok((varied, key)) => {
+                ResponseFuture::fly(Arc::clone(&self.shared), varied, key, service, request)
+            }
+            Err(why) => ResponseFuture::alone(service, request, why),
+        }
+    }
+}
