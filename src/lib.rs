@@ -67,6 +67,9 @@
 //!   crate's recorder.
 //! - `tracing`: `TracingObserver`, which gives each led flight a span of the
 //!   [tracing](https://docs.rs/tracing) crate, with the leader's work inside.
+//! - `tower`: the module `tower`, HTTP middleware that collapses identical requests, for axum, hyper, tonic
+//!   and whatever else speaks [tower](https://docs.rs/tower). Brings `tokio`.
+//! - `axum`: the same in front of axum's nested routers. Brings `tower`.
 //!
 //! [`Stats`] and every other [`Observer`] need no feature. A group has none unless it is given one.
 

@@ -52,6 +52,31 @@ assert_impl_all!(Lead<u64, Local>: Unpin, Debug);
 assert_not_impl_any!(Lead<u64, Local>: Send, Sync);
 assert_not_impl_any!(Lead<Local, u64>: Send, Sync);
 assert_not_impl_any!(Lead<u64, Single>: Send, Sync);
+#[cfg(feature = "tower")]
+mod http_layer {
+    use axum::{Router, body::Body};
+    use http::Request;
+    use shardflight::tower::{
+        Alone, Coalesce, CoalesceLayer, Coalesced, HeaderRule, Key, Policy, Refusal, ResponseBody,
+        ResponseFuture,
+    };
+    use std::convert::Infallible;
+    use tower::Service;
+
+    use super::*;
+
+    assert_impl_all!(CoalesceLayer: Send, Sync, Unpin, Clone, Default, Debug);
+    assert_impl_all!(Policy: Send, Sync, Unpin, Clone, Default, Debug);
+    assert_impl_all!(Coalesce<Router>: Send, Sync, Unpin, Clone, Debug, Service<Request<Body>, Error = Infallible>);
+    assert_impl_all!(ResponseFuture<Router, Body, Body>: Send, Debug, Future);
+    assert_impl_all!(ResponseBody<Body>: Send, Unpin, Debug, http_body::Body<Data = bytes::Bytes>);
+    assert_impl_all!(Key: Send, Sync, Unpin, Clone, Debug, Eq, std::hash::Hash);
+    assert_impl_all!(Coalesced: Send, Sync, Unpin, Clone, Debug, Eq);
+    assert_impl_all!(Alone: Send, Sync, Unpin, Clone, Debug, Eq, std::hash::Hash);
+    assert_impl_all!(Refusal: Send, Sync, Unpin, Clone, Debug, Eq, Error);
+    assert_impl_all!(HeaderRule: Send, Sync, Unpin, Copy, Debug, Eq);
+}
+
 // One lead for one flight.
 assert_not_impl_any!(Lead<u64, u64>: Clone, Copy);
 

@@ -14,6 +14,13 @@ use crate::Panicked;
 /// by default it has the [status](Self::status) and one line of text.
 ///
 /// An error of the service is not among these: it is returned to the request that ran into it.
+///
+/// ```
+/// use http::StatusCode;
+/// use shardflight::tower::Refusal;
+///
+/// assert_eq!(Refusal::TooManyFollowers.status(), StatusCode::SERVICE_UNAVAILABLE);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refusal {

@@ -24,6 +24,7 @@ use super::{
 use crate::flight::{FlightId, Job, Payload, Relay, Relayed};
 
 /// What is only for the request that was executed.
+#[expect(clippy::large_enum_variant, reason = "there is one for each execution, on the heap")]
 pub(super) enum Own<C: Body, E> {
     /// Nothing yet, or no more.
     Nothing,

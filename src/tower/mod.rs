@@ -1,4 +1,176 @@
-//! Feature `tower`: HTTP middleware that collapses identical requests, safely.
+//! Feature `tower`: HTTP middleware that collapses identical requests, and never hands one user's
+//! response to another.
+//!
+//! ```
+//! use axum::{Router, routing::get};
+//! use shardflight::tower::CoalesceLayer;
+//!
+//! async fn report() -> String {
+//!     "the report".to_owned() // the expensive query
+//! }
+//!
+//! let app: Router = Router::new()
+//!     .route("/report", get(report))
+//!     .layer(CoalesceLayer::new());
+//! # drop(app);
+//! ```
+//!
+//! A thousand clients that ask for `/report` while it is being made get the same response, from one
+//! execution. Nothing is kept afterwards: this is no cache, but what stands in front of one, or of the
+//! handler where there is none. It works with every service of `tower` that takes `http` requests and
+//! can be cloned: axum, hyper, tonic, and the clients of proxies.
+//!
+//! # What happens to a request
+//!
+//! 1. It is judged by the [`Policy`]. One that may not share goes to the service as it is.
+//! 2. Others come to the flight of their [`Key`]. The first is executed: the service is asked whether it is
+//!    ready, and called. Those that follow wait, and take none of its capacity.
+//! 3. The *head* of the response is judged before anybody else gets anything of it. A response that may
+//!    not be shared goes to the request that was executed, its body untouched; the followers are released
+//!    at once and are executed by themselves, all at the same time. The key is remembered for a while, so
+//!    that the next ones do not wait for each other in vain.
+//! 4. Otherwise the body is gathered, and everybody gets the response: clones of status and headers, and of
+//!    one [`Bytes`](bytes::Bytes). Headers that are about one connection stay with the request that was
+//!    executed, and so do extensions but those that the policy [names](Policy::extension).
+//!
+//! An execution is [relayed](crate::Call::relay): it runs in the task of the request that it answers, with its
+//! tracing span and its task locals, as without the layer. If that request's client disconnects, the
+//! half-done execution goes to the task of one that follows, which goes on with it; nothing is begun again.
+//! If nobody follows, it is dropped, as without the layer. Tasks of their own for all executions would
+//! cost each request a spawn and a wake-up, lose that context, and go on for clients that are all gone.
+//!
+//! The answer to an execution that was taken over is shared with the one that took it over on the same
+//! terms as with all others: it never gets what was for the client that is gone.
+//!
+//! # What is shared
+//!
+//! Only what no rule forbids. Each rule can be changed in the [`Policy`]; a few, printed in italics, are stricter than
+//! the RFCs ask of caches, because a server that never had one in front does not say all that it should.
+//!
+//! | Requests | | Why, and where it is from |
+//! |---|---|---|
+//! | `GET` and `HEAD` share | [`method`](Policy::method) | They change nothing ([9110, 9.2.1][s9.2.1]); others must reach the server ([9111, 4][c4]) |
+//! | with a body: alone | | It has no defined meaning in a `GET`, but services read it ([9110, 9.3.1][s9.3.1]) |
+//! | `Authorization`, `Proxy-Authorization`: alone | [`header`](Policy::header) | Must not be reused for others ([9111, 3.5][c3.5]); *not even where the response allows it* |
+//! | `Cookie`: *alone* | `header` | The RFCs allow to share; what a session sees is its own all the same |
+//! | `X-Api-Key`, `X-Forwarded-User`, `Cf-Access-Jwt-Assertion` and [others](Policy::header): *alone* | `header` | Who asks, told by headers of no standard: what proxies send that log people in |
+//! | `Range`, `If-Range`: alone | `header` | Asks for a part ([9110, 14.2][s14.2]) |
+//! | `If-Match`, `If-None-Match`, `If-Modified-Since`, `If-Unmodified-Since`: alone | `header` | About the copy that this client has ([9110, 13.1][s13.1]); to others a 304 is an empty page |
+//! | `Cache-Control: no-store` or `no-cache`, `Pragma: no-cache`: alone | `header` | The client wants an answer of its own ([9111, 5.2.1][c5.2.1], [5.4][c5.4]) |
+//! | `Upgrade`: alone | `header` | About this connection ([9110, 7.8][s7.8]) |
+//! | more than one `Host`, or one that differs from the URI's: *alone* | | Services differ in which they read ([9112, 3.2.2][m3.2.2]) |
+//! | Key: method, authority, path and query | [`target`](Policy::target), [`key`](Policy::key) | What a cache's key has at least ([9111, 2][c2]); whether it is `https` too, where the URI says so |
+//! | Key: `Accept`, `Accept-*`, `Prefer`, `Origin`, `X-Requested-With` | `header` | What representation is asked for, *also where the response forgets to say `Vary`* |
+//! | Key: `X-Forwarded-Host`, `-Proto`, `-Prefix` and the like, `Forwarded`, `X-Original-URL`, `X-HTTP-Method-Override` and the like | `header` | *What frameworks read in place of the URI.* Not in the key they let one client spoil the response of others: [web cache poisoning][kettle], [CVE-2018-14773][symfony] |
+//!
+//! | Responses | | |
+//! |---|---|---|
+//! | 200, 203, 204, 300, 301, 308, 404, 405, 410 are shared | [`status`](Policy::status) | Those that may be kept without being told so ([9110, 15.1][s15.1]), without 206, 414, 501. Other redirects may carry a state of one visit; other 4xx are about what one request did wrong, which others must not suffer for ([CPDoS][cpdos]) |
+//! | 206: alone | `status` | A part, under a status that hides it from who asked for the whole ([9111, 3.3][c3.3]) |
+//! | 429 and 5xx: alone | `status` | About a moment and a client; the next may be luckier |
+//! | `Set-Cookie`: *alone* | [`responses`](Policy::responses) | The RFCs allow to share ([9111, 7.3][c7.3]); it gave [one user's session to another][ocache] where only what was *stored* was judged |
+//! | `Cache-Control: private`, `no-store`, `no-cache`: alone | `responses` | For a single user; must not satisfy any other request ([9111, 5.2.2][c5.2.2]). `private="x"` counts as `private`, as caches do |
+//! | `Vary: *`: alone | `responses` | Anything may have played a role ([9110, 12.5.5][s12.5.5]) |
+//! | `Vary` on headers outside of the key | `header` | Goes to those with the same values, byte for byte ([9111, 4.1][c4.1]); the others meet again under a key with their own. Remembered for the next |
+//! | `text/event-stream`, bodies of unknown length: alone | [`streams`](Policy::streams) | They may never end; they pass through as they come |
+//! | a body that is larger than 1 MiB: alone | [`max_body`](Policy::max_body) | Memory; what was gathered is passed on with the rest. The lack of it: [CVE-2026-2581][undici] |
+//! | an error of the service, or a body that breaks off: alone | | It belongs to whose request it is |
+//!
+//! Sharing a response while it is made needs the same licence as reusing it later: "A cache can use a response
+//! that is stored or storable to satisfy multiple requests, provided that it is allowed to reuse that
+//! response for the requests in question" ([RFC 9111, section 4][c4]). The layer is a *shared* cache in that
+//! sense, one that keeps nothing. And every way on which a follower gets a response passes the same judge:
+//! Squid once had one that did not, [CVE-2016-10003][squid].
+//!
+//! Keys are compared in full, part by part, never by a hash alone, and each part has its length before it:
+//! glued together, different requests make the same key ([CVE-2026-39972][mercure]).
+//!
+//! # Limits
+//!
+//! | | Default | Beyond it |
+//! |---|---|---|
+//! | [`max_body`](Policy::max_body) | 1 MiB | alone, as above |
+//! | [`max_followers`](Policy::max_followers) of a flight | 10,000 | 503 with `Retry-After: 1`, at once |
+//! | [`patience`](Policy::patience) of a follower | 30 s | it is executed by a new flight, together with all that lost theirs |
+//! | [`max_age`](Policy::max_age) of a flight | 30 s | nobody joins it; the next request replaces it |
+//! | [`remember`](Policy::remember) that a key is not shared | 10 s; failures 1 s | it is tried again |
+//! | [`remember_at_most`](Policy::remember_at_most) | 1,024 keys | what is asked for least is forgotten |
+//!
+//! nginx has the same in `proxy_cache_lock_timeout` and `proxy_cache_lock_age`, with 5 seconds each, but sends all
+//! who lose their patience to the server; Varnish remembers for two minutes (`uncacheable_ttl`), and calls it
+//! hit-for-miss. A flight takes as much memory as its body, once, whoever follows; their number is not
+//! limited here, only by what the service takes at once.
+//!
+//! # Where to put it
+//!
+//! - *Outside* of it: what tells clients apart and must see each request, such as authentication,
+//!   authorisation, rate limits and logs. **A check inside the service runs once for all who share.**
+//! - *Inside*: what is about executions, such as limits of concurrency, timeouts of the back end, retries.
+//! - Compression, and whatever else makes bodies of unknown length, is best outside: what is compressed inside
+//!   is a stream, and streams are not shared.
+//! - Outer layers see how each response was come by: [`Coalesced`] is among its extensions.
+//!
+//! # Nested routers
+//!
+//! axum takes off a prefix before it calls a nested router, so that `/{tenant}/orders` is `/orders` inside for
+//! every tenant. A layer *inside* a nested router would take them for the same. With the feature `axum` it
+//! reads `OriginalUri`, which axum leaves in the request, and takes them for what they are. Without the
+//! feature put the layer on the outermost router, or put what is missing into the [`key`](Policy::key). The
+//! same goes for whatever else rewrites URIs on the way in.
+//!
+//! # When to switch it off
+//!
+//! Leave the layer away, or let [`Policy::requests`] say where it works, if
+//!
+//! - users are told apart by something that is in no listed header: a certificate of the client's, its
+//!   address, a header of your own, an extension that an outer layer has made of the token. (Or put it
+//!   into the key.) Services that leave out both `Vary` and `Cache-Control` on private pages are how shared
+//!   caches [gave pages to the wrong people][railway];
+//! - the handler checks who may see the answer, and a follower would get around it;
+//! - a `GET` does something that each client wants for itself: a counter, a token, an entry in an audit;
+//! - it must not be seen that somebody asks for the same right now. Who joins a flight is answered sooner
+//!   than who begins one ([9111, 7.2][c7.2]); a tenant in the key limits that to tenants;
+//! - the handler takes no longer than a few microseconds.
+//!
+//! It is no defence against floods: clients choose whether they share, with a header or another query.
+//!
+//! # Known limits
+//!
+//! - A response of known length is sent when it is complete. A large one that comes in slowly begins later
+//!   than without the layer.
+//! - A request that a service makes to itself over a socket, or in another task, and that waits for its own
+//!   execution, is not recognised: it waits until its patience ends. In the same task it gets
+//!   [`Refusal::Reentrant`].
+//! - A handler's `Connection: close` closes only the connection of the request that was executed.
+//! - The patience of a follower needs tokio's timer. With [`Duration::MAX`](std::time::Duration::MAX) the layer
+//!   needs no runtime.
+//!
+//! [s7.8]: https://www.rfc-editor.org/rfc/rfc9110#section-7.8
+//! [s9.2.1]: https://www.rfc-editor.org/rfc/rfc9110#section-9.2.1
+//! [s9.3.1]: https://www.rfc-editor.org/rfc/rfc9110#section-9.3.1
+//! [s12.5.5]: https://www.rfc-editor.org/rfc/rfc9110#section-12.5.5
+//! [s13.1]: https://www.rfc-editor.org/rfc/rfc9110#section-13.1
+//! [s14.2]: https://www.rfc-editor.org/rfc/rfc9110#section-14.2
+//! [s15.1]: https://www.rfc-editor.org/rfc/rfc9110#section-15.1
+//! [c2]: https://www.rfc-editor.org/rfc/rfc9111#section-2
+//! [c3.3]: https://www.rfc-editor.org/rfc/rfc9111#section-3.3
+//! [c3.5]: https://www.rfc-editor.org/rfc/rfc9111#section-3.5
+//! [c4]: https://www.rfc-editor.org/rfc/rfc9111#section-4
+//! [c4.1]: https://www.rfc-editor.org/rfc/rfc9111#section-4.1
+//! [c5.2.1]: https://www.rfc-editor.org/rfc/rfc9111#section-5.2.1
+//! [c5.2.2]: https://www.rfc-editor.org/rfc/rfc9111#section-5.2.2
+//! [c5.4]: https://www.rfc-editor.org/rfc/rfc9111#section-5.4
+//! [c7.2]: https://www.rfc-editor.org/rfc/rfc9111#section-7.2
+//! [c7.3]: https://www.rfc-editor.org/rfc/rfc9111#section-7.3
+//! [m3.2.2]: https://www.rfc-editor.org/rfc/rfc9112#section-3.2.2
+//! [kettle]: https://portswigger.net/research/practical-web-cache-poisoning
+//! [symfony]: https://nvd.nist.gov/vuln/detail/CVE-2018-14773
+//! [cpdos]: https://cpdos.org/
+//! [ocache]: https://github.com/unjs/ocache/issues/61
+//! [undici]: https://github.com/advisories/GHSA-phc3-fgpg-7m6h
+//! [squid]: https://nvd.nist.gov/vuln/detail/CVE-2016-10003
+//! [mercure]: https://nvd.nist.gov/vuln/detail/CVE-2026-39972
+//! [railway]: https://blog.railway.com/p/incident-report-march-30-2026-accidental-cdn-caching
 
 mod answer;
 mod body;

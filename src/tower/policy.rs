@@ -17,6 +17,16 @@ use http::{
 use super::Refusal;
 
 /// What a [`Policy`] makes of a header of a request.
+///
+/// ```
+/// use http::header::{RANGE, USER_AGENT};
+/// use shardflight::tower::{HeaderRule, Policy};
+///
+/// let policy = Policy::new()
+///     .header(USER_AGENT, HeaderRule::Key) // pages differ by browser
+///     .header(RANGE, HeaderRule::Ignore); // and the service knows no ranges
+/// # drop(policy);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum HeaderRule {
@@ -252,9 +262,32 @@ impl Policy {
 
     /// What becomes of requests with this header, instead of what the default says.
     ///
-    /// With `Authorization` or `Cookie` in the key, requests of the same user share with each other. Of
-    /// what a request has in common with others [`HeaderRule::Ignore`] widens the notion: it is for headers
-    /// that the service does not read.
+    /// With `Authorization` or `Cookie` in the key, requests of the same user share with each other.
+    /// [`HeaderRule::Ignore`] is for headers that the service does not read.
+    ///
+    /// By default these are in the key: `accept`, `accept-charset`, `accept-encoding`, `accept-language`,
+    /// `forwarded`, `origin`, `prefer`, `x-forwarded-host`, `x-forwarded-path`, `x-forwarded-port`,
+    /// `x-forwarded-prefix`, `x-forwarded-proto`, `x-forwarded-scheme`, `x-forwarded-server`,
+    /// `x-forwarded-ssl`, `x-host`, `x-http-method`, `x-http-method-override`, `x-method-override`,
+    /// `x-original-host`, `x-original-url`, `x-requested-with`, `x-rewrite-url`, `x-tenant`, `x-tenant-id`.
+    ///
+    /// And requests with one of these run alone: `api-key`, `apikey`, `authorization`,
+    /// `cf-access-authenticated-user-email`, `cf-access-jwt-assertion`, `cookie`, `cookie2`,
+    /// `fly-client-cert`, `if-match`, `if-modified-since`, `if-none-match`, `if-range`,
+    /// `if-unmodified-since`, `impersonate-user`, `proxy-authorization`, `range`, `remote-email`,
+    /// `remote-groups`, `remote-user`, `ssl-client-cert`, `tailscale-user-login`, `tailscale-user-name`,
+    /// `upgrade`, `x-access-token`, `x-amz-security-token`, `x-amzn-oidc-accesstoken`, `x-amzn-oidc-data`,
+    /// `x-amzn-oidc-identity`, `x-api-key`, `x-apikey`, `x-auth-request-access-token`,
+    /// `x-auth-request-email`, `x-auth-request-preferred-username`, `x-auth-request-user`, `x-auth-token`,
+    /// `x-authenticated-user`, `x-authorization`, `x-client-cert`, `x-csrf-token`, `x-email`,
+    /// `x-forwarded-access-token`, `x-forwarded-client-cert`, `x-forwarded-email`, `x-forwarded-groups`,
+    /// `x-forwarded-preferred-username`, `x-forwarded-user`, `x-goog-authenticated-user-email`,
+    /// `x-goog-authenticated-user-id`, `x-goog-iap-jwt-assertion`, `x-ms-client-principal`,
+    /// `x-ms-client-principal-id`, `x-ms-client-principal-name`, `x-ms-token-aad-access-token`,
+    /// `x-ms-token-aad-id-token`, `x-pomerium-jwt-assertion`, `x-remote-user`, `x-session-id`,
+    /// `x-session-token`, `x-user`, `x-user-id`, `x-webauth-user`, `x-xsrf-token`.
+    ///
+    /// `Cache-Control` and `Pragma` are read for their directives, all others are not looked at.
     ///
     /// ```
     /// use http::header::{AUTHORIZATION, FORWARDED};

@@ -16,6 +16,29 @@ use super::{Alone, ResponseBody, ResponseFuture, layer::Shared, memory::Remember
 /// A service whose concurrent requests for the same thing share one execution. Made by
 /// [`CoalesceLayer`](super::CoalesceLayer).
 ///
+/// ```
+/// use http::{Request, Response};
+/// use shardflight::tower::CoalesceLayer;
+/// use std::{convert::Infallible, sync::atomic::{AtomicUsize, Ordering::Relaxed}};
+/// use tower::{Layer, ServiceExt, service_fn};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// static EXECUTIONS: AtomicUsize = AtomicUsize::new(0);
+/// let report = service_fn(|_: Request<String>| async {
+///     EXECUTIONS.fetch_add(1, Relaxed);
+///     tokio::task::yield_now().await; // the expensive query
+///     Ok::<_, Infallible>(Response::new("the report".to_owned()))
+/// });
+/// let report = CoalesceLayer::new().layer(report);
+///
+/// let ask = || report.clone().oneshot(Request::get("/report").body(String::new()).unwrap());
+/// let (one, other) = tokio::join!(ask(), ask());
+/// assert_eq!(one.unwrap().status(), other.unwrap().status());
+/// assert_eq!(EXECUTIONS.load(Relaxed), 1);
+/// # }
+/// ```
+///
 /// # Backpressure
 ///
 /// It is always ready. An *execution* waits until the service behind is, and only then calls it; so a
