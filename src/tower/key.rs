@@ -127,3 +127,87 @@ impl Spelling {
         Key(self.0.into())
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use http::{HeaderValue, Request};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::tower::Policy;
+
+    /// What a request may consist of, with parts that look like the seams between others.
+    #[derive(Debug, Clone, PartialEq)]
+    struct Parts {
+        method: &'static str,
+        target: String,
+        host: Option<String>,
+        accept: Vec<String>,
+        origin: Vec<String>,
+        custom: String,
+    }
+
+    fn text() -> impl Strategy<Value = String> {
+        prop_oneof!["[a-c\0]{0,3}", Just("accept".to_owned()), Just("\u{6}\0\0\0accept".to_owned())]
+    }
+
+    fn value() -> impl Strategy<Value = String> {
+        prop_oneof!["[a-b ,]{0,3}", Just("accept".to_owned()), Just("origin".to_owned())]
+    }
+
+    fn parts() -> impl Strategy<Value = Parts> {
+        let method = prop_oneof![Just("GET"), Just("HEAD")];
+        let values = || prop::collection::vec(value(), 0..3);
+        let host = prop::option::of("[a-b]{0,2}");
+        (method, "/[a-b?/]{0,3}", host, values(), values(), text()).prop_map(
+            |(method, target, host, accept, origin, custom)| Parts {
+                method,
+                target,
+                host,
+                accept,
+                origin,
+                custom,
+            },
+        )
+    }
+
+    fn key(parts: &Parts) -> Key {
+        let mut request = Request::builder().method(parts.method).uri(&parts.target);
+        if let Some(host) = &parts.host {
+            request = request.header(HOST, host);
+        }
+        for (name, values) in [("accept", &parts.accept), ("origin", &parts.origin)] {
+            for value in values {
+                request = request.header(name, HeaderValue::from_str(value).unwrap());
+            }
+        }
+        let (request, ()) = request.body(()).unwrap().into_parts();
+        let custom = parts.custom.clone();
+        Policy::new().key(move |_| Some(custom.clone())).key_of(&request).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn requests_that_differ_have_keys_that_differ(one in parts(), other in parts()) {
+            // No host is taken for an empty one.
+            let named = |parts: &Parts| Parts { host: Some(parts.host.clone().unwrap_or_default()), ..parts.clone() };
+            prop_assert_eq!(key(&one) == key(&other), named(&one) == named(&other));
+            let key = key(&one);
+            prop_assert_eq!(key.target(), one.target);
+        }
+
+        #[test]
+        fn a_varied_key_is_that_of_no_other_request(
+            one in parts(),
+            other in parts(),
+            agents in prop::collection::vec(value(), 1..3),
+        ) {
+            let mut headers = HeaderMap::new();
+            for agent in &agents {
+                headers.append("user-agent", HeaderValue::from_str(agent).unwrap());
+            }
+            let varied = key(&one).varied(&[http::header::USER_AGENT], &headers);
+            prop_assert_ne!(varied, key(&other));
+        }
+    }
+}

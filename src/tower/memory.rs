@@ -48,3 +48,43 @@ impl Memory {
 
 /// A year: clocks have an end.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use http::Request;
+
+    use super::*;
+    use crate::tower::Policy;
+
+    fn key(n: usize) -> Key {
+        let (request, ()) = Request::get(format!("/{n}")).body(()).unwrap().into_parts();
+        Policy::new().key_of(&request).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_forgets_when_the_time_has_come() {
+        let memory = Memory::new(8);
+        let second = Duration::from_secs(1);
+        memory.remember(&key(1), Remembered::Alone, second);
+        memory.remember(&key(2), Remembered::Alone, Duration::MAX);
+        memory.remember(&key(3), Remembered::Alone, Duration::ZERO);
+        assert!(memory.recall(&key(1)).is_some());
+        assert!(memory.recall(&key(3)).is_none());
+        tokio::time::advance(second).await;
+        assert!(memory.recall(&key(1)).is_none());
+        assert!(memory.recall(&key(2)).is_some());
+    }
+
+    #[test]
+    fn it_is_bounded() {
+        let memory = Memory::new(100);
+        for n in 0..10_000 {
+            memory.remember(&key(n), Remembered::Alone, Duration::MAX);
+        }
+        let remembered = (0..10_000).filter(|n| memory.recall(&key(*n)).is_some()).count();
+        assert!((1..=100).contains(&remembered), "{remembered} of 100");
+        let none = Memory::new(0);
+        none.remember(&key(1), Remembered::Alone, Duration::MAX);
+        assert!(none.recall(&key(1)).is_none());
+    }
+}

@@ -518,3 +518,21 @@ impl fmt::Debug for Policy {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_lists_every_header_that_has_a_rule() {
+        let page = include_str!("policy.rs");
+        for (name, rule) in &Policy::new().rules {
+            if *rule != HeaderRule::Directives {
+                assert!(
+                    page.contains(&format!("`{name}`")),
+                    "{name} is not on the page of `header`"
+                );
+            }
+        }
+    }
+}
