@@ -105,6 +105,8 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
+            // In HTTP/1.1 there are no trailers where the length is said in advance.
+            Source::Whole { whole: Whole { trailers: Some(_), .. } } => SizeHint::default(),
             Source::Whole { whole } => SizeHint::with_exact(whole.data.len() as u64),
             Source::Streamed { body } => body.size_hint(),
             Source::Resumed { .. } => SizeHint::default(),

@@ -132,7 +132,8 @@
 //!   than who begins one ([9111, 7.2][c7.2]); a tenant in the key limits that to tenants;
 //! - the handler takes no longer than a few microseconds.
 //!
-//! It is no defence against floods: clients choose whether they share, with a header or another query.
+//! It is no defence against floods: clients choose whether they share, with a header or another query, and
+//! one that can provoke an unshareable response ends the sharing of that key for as long as it is remembered.
 //!
 //! # Known limits
 //!
