@@ -148,7 +148,7 @@ mod tests {
     }
 
     fn text() -> impl Strategy<Value = String> {
-        prop_oneof!["[a-c\0]{0,3}", Just("accept".to_owned()), Just("\u{6}\0\0\0accept".to_owned())]
+        prop_oneof!["[a-c]{0,2}", Just("accept".to_owned()), Just("\u{6}\0\0\0accept".to_owned())]
     }
 
     fn value() -> impl Strategy<Value = String> {
@@ -199,7 +199,7 @@ mod tests {
         #[test]
         fn a_varied_key_is_that_of_no_other_request(
             one in parts(),
-            other in parts(),
+            custom in prop_oneof![text(), "(user-agent)?[a-b]{0,2}"],
             agents in prop::collection::vec(value(), 1..3),
         ) {
             let mut headers = HeaderMap::new();
@@ -207,7 +207,7 @@ mod tests {
                 headers.append("user-agent", HeaderValue::from_str(agent).unwrap());
             }
             let varied = key(&one).varied(&[http::header::USER_AGENT], &headers);
-            prop_assert_ne!(varied, key(&other));
+            prop_assert_ne!(varied, key(&Parts { custom, ..one }));
         }
     }
 }
