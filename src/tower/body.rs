@@ -141,20 +141,21 @@ pub(super) async fn gather<B: Body<Data = Bytes>>(body: B, most: usize) -> Gathe
     let mut begun = VecDeque::new();
     let mut length = 0;
     loop {
-        match poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
-            Some(Ok(frame)) => {
-                length += frame.data_ref().map_or(0, Bytes::len);
-                begun.push_back(frame);
-            }
+        let frame = match poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
+            Some(Ok(frame)) => frame,
             Some(Err(error)) => return Gathered::Broken(resumed(begun, Some(error), None)),
             None => return Gathered::Whole(join(begun, length)),
-        }
+        };
+        length += frame.data_ref().map_or(0, Bytes::len);
         if length > most {
+            begun.push_back(frame);
             return Gathered::TooLarge(resumed(begun, None, Some(body)));
         }
+        // Most bodies are one piece.
         if body.is_end_stream() {
-            return Gathered::Whole(join(begun, length));
+            return Gathered::Whole(join(begun.into_iter().chain([frame]), length));
         }
+        begun.push_back(frame);
     }
 }
 
@@ -167,7 +168,7 @@ fn resumed<B: Body>(
 }
 
 /// One piece of data, which is copied only if it came in several.
-fn join(frames: VecDeque<Frame<Bytes>>, length: usize) -> Whole {
+fn join(frames: impl IntoIterator<Item = Frame<Bytes>>, length: usize) -> Whole {
     let mut pieces = BytesMut::new();
     let mut whole = Whole::default();
     for frame in frames {
