@@ -72,6 +72,9 @@ pub enum Alone {
     Stream,
     /// The service returned an error, or the body broke off.
     Failed,
+    /// It was made by the execution that it would have waited for: the layer is there twice, or the service
+    /// asks itself.
+    Reentrant,
     /// The responses varied on one header after the other.
     Varies,
 }

@@ -29,17 +29,14 @@ pub enum Refusal {
     Panicked(Panicked),
     /// There are as many followers as the policy [allows](super::Policy::max_followers).
     TooManyFollowers,
-    /// The request was made by the execution that it would have waited for.
-    Reentrant,
 }
 
 impl Refusal {
-    /// 500 for a panic, 503 for too many followers, 508 for a request that would wait for itself.
+    /// 500 for a panic, 503 for too many followers.
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Panicked(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::TooManyFollowers => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Reentrant => StatusCode::LOOP_DETECTED,
         }
     }
 
@@ -63,7 +60,6 @@ impl fmt::Display for Refusal {
         f.write_str(match self {
             Self::Panicked(_) => "the request that this one shared an execution with panicked",
             Self::TooManyFollowers => "too many requests wait for the same response",
-            Self::Reentrant => "the request would wait for its own response",
         })
     }
 }
@@ -72,7 +68,7 @@ impl Error for Refusal {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Panicked(panicked) => Some(panicked),
-            Self::TooManyFollowers | Self::Reentrant => None,
+            Self::TooManyFollowers => None,
         }
     }
 }

@@ -197,14 +197,14 @@ where
         Poll::Ready(match catch_unwind(AssertUnwindSafe(|| flight.poll(cx))) {
             Ok(Poll::Pending) => return self.poll_patience(cx),
             Ok(Poll::Ready(Ok(Outcome { value, role }))) => self.arrive(value, role.into()),
-            Ok(Poll::Ready(Err(error))) => self.refuse(match error {
-                CallError::Panicked(panicked) => Refusal::Panicked(panicked),
-                CallError::TooManyFollowers => Refusal::TooManyFollowers,
-                CallError::Reentrant => Refusal::Reentrant,
+            Ok(Poll::Ready(Err(error))) => match error {
+                CallError::Panicked(panicked) => self.refuse(Refusal::Panicked(panicked)),
+                CallError::TooManyFollowers => self.refuse(Refusal::TooManyFollowers),
+                CallError::Reentrant => Ending::Alone(Alone::Reentrant),
                 CallError::Cancelled | CallError::TimedOut => {
                     unreachable!("a request takes over, and has no time out in its call")
                 }
-            }),
+            },
             // It goes where it would go without the layer; not to one that had taken the execution over.
             Err(payload) => match self.as_mut().execution().headers() {
                 None => resume_unwind(payload),

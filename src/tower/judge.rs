@@ -1,7 +1,9 @@
 //! The policy applied: to a request before it shares, and to a response before anybody else sees it.
 
+use std::borrow::Cow;
+
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
+    HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri,
     header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, SET_COOKIE, VARY},
     request, response,
 };
@@ -19,8 +21,8 @@ impl Policy {
         if self.requests.as_ref().is_some_and(|may| !may(request)) {
             return Err(Alone::Policy);
         }
-        let target = self.target.as_ref().map(|of| of(&request.uri));
-        let mut spelling = Key::of(request, target.as_deref()).map_err(|_| Alone::Authority)?;
+        let mut spelling =
+            Key::of(request, &self.target_of(&request.uri)).ok_or(Alone::Authority)?;
         for name in &self.in_key {
             spelling.header(name, &request.headers);
         }
@@ -34,17 +36,23 @@ impl Policy {
             && *uri != request.uri
         {
             spelling.part(b"");
-            spelling.part(uri.path().as_bytes());
+            spelling.part(self.target_of(uri).as_bytes());
         }
         Ok(spelling.done())
+    }
+
+    fn target_of<'a>(&self, uri: &'a Uri) -> Cow<'a, str> {
+        match &self.target {
+            Some(of) => Cow::Owned(of(uri)),
+            None => Cow::Borrowed(uri.path_and_query().map_or("", |target| target.as_str())),
+        }
     }
 
     fn judge_headers(&self, headers: &HeaderMap) -> Result<(), Alone> {
         for (name, value) in headers {
             let is_alone = match self.rules.get(name) {
                 Some(HeaderRule::Alone) => true,
-                Some(HeaderRule::Directives) => directives(value)
-                    .any(|directive| is_one_of(directive, &[b"no-store", b"no-cache"])),
+                Some(HeaderRule::Directives) => says(value, &["no-store", "no-cache"]),
                 Some(HeaderRule::Key | HeaderRule::Ignore) | None => false,
             };
             if is_alone {
@@ -72,12 +80,12 @@ impl Policy {
         if headers.contains_key(SET_COOKIE) {
             return Err(Alone::ResponseHeader(SET_COOKIE));
         }
-        let private: &[&[u8]] = &[b"private", b"no-store", b"no-cache"];
-        let forbids = |value| directives(value).any(|directive| is_one_of(directive, private));
-        if headers.get_all(CACHE_CONTROL).iter().any(forbids) {
+        let private = ["private", "no-store", "no-cache"];
+        if headers.get_all(CACHE_CONTROL).iter().any(|value| says(value, &private)) {
             return Err(Alone::ResponseHeader(CACHE_CONTROL));
         }
-        if headers.get_all(VARY).iter().any(|value| directives(value).any(|name| name == b"*")) {
+        // It varies on anything, or on nobody knows what.
+        if varied(headers).any(|name| name.is_none()) {
             return Err(Alone::ResponseHeader(VARY));
         }
         Ok(())
@@ -98,18 +106,25 @@ impl Policy {
         }
     }
 
-    /// The headers that a response varies on and that are not in its key, in an order of their own. What
-    /// is no name of a header says nothing about requests.
+    /// The headers that a response varies on and in which requests with the same key may differ, in an order
+    /// of their own.
     pub(super) fn varies_on(&self, response: &HeaderMap) -> Vec<HeaderName> {
-        let names = response.get_all(VARY).iter().flat_map(directives);
-        let mut names: Vec<_> = names
-            .filter_map(|name| HeaderName::from_bytes(name).ok())
-            .filter(|name| self.rules.get(name) != Some(&HeaderRule::Key))
-            .collect();
+        let may_differ = |name: &HeaderName| {
+            !matches!(self.rules.get(name), Some(HeaderRule::Key | HeaderRule::Alone))
+        };
+        let mut names: Vec<_> = varied(response).flatten().filter(may_differ).collect();
         names.sort_by(|a, b| a.as_str().cmp(b.as_str()));
         names.dedup();
         names
     }
+}
+
+/// What `Vary` names; `None` is `*`, or what is no name.
+fn varied(response: &HeaderMap) -> impl Iterator<Item = Option<HeaderName>> {
+    let values = response.get_all(VARY).iter();
+    let names = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let names = names.map(<[u8]>::trim_ascii).filter(|name| !name.is_empty());
+    names.map(|name| HeaderName::from_bytes(name).ok().filter(|name| name != "*"))
 }
 
 /// What `Content-Length` says. That of an answer to HEAD is another's (RFC 9110, 9.3.2).
@@ -129,17 +144,14 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
     let Some(kind) = headers.get(CONTENT_TYPE) else { return false };
     let kind = kind.as_bytes();
     const EVENTS: &[u8] = b"text/event-stream";
-    kind.len() >= EVENTS.len() && kind[..EVENTS.len()].eq_ignore_ascii_case(EVENTS)
+    kind.get(..EVENTS.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(EVENTS))
 }
 
-/// The elements of a list (RFC 9110, 5.6.1), without what belongs to other headers than these: quoted commas do
-/// occur, in `private="a, b"`, and only make more elements of it.
-fn directives(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
-    value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
-}
-
-/// By the name alone: `private="set-cookie"` is taken for `private` (RFC 9111, 5.2.2.7).
-fn is_one_of(directive: &[u8], names: &[&[u8]]) -> bool {
-    let name = directive.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii();
-    names.iter().any(|other| name.eq_ignore_ascii_case(other))
+/// Whether one of these directives is anywhere in it. What separates them is taken for granted nowhere: servers
+/// write `no-cache; private`, and there is nothing in a list that forbids sharing by being misread.
+/// `private="set-cookie"` is taken for `private`, as caches do (RFC 9111, 5.2.2.7).
+fn says(value: &HeaderValue, directives: &[&str]) -> bool {
+    let is_separator = |byte: &u8| !byte.is_ascii_alphanumeric() && !b"-_".contains(byte);
+    let mut words = value.as_bytes().split(is_separator);
+    words.any(|word| directives.iter().any(|one| word.eq_ignore_ascii_case(one.as_bytes())))
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use http::{HeaderMap, HeaderName, Uri, header::HOST, request::Parts};
+use http::{HeaderMap, HeaderName, header::HOST, request::Parts};
 
 /// What tells requests apart: the method, the authority, path and query, and the values of
 /// the headers that the [`Policy`](super::Policy) has in its keys.
@@ -16,21 +16,14 @@ use http::{HeaderMap, HeaderName, Uri, header::HOST, request::Parts};
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Key(Arc<[u8]>);
 
-/// A request names no authority, or two.
-#[derive(Debug)]
-pub(super) struct NoAuthority;
-
 impl Key {
-    /// Begins a key with what every request has.
-    pub(super) fn of(request: &Parts, target: Option<&str>) -> Result<Spelling, NoAuthority> {
+    /// Begins a key with what every request has. `None` if it is not clear whom the request is for.
+    pub(super) fn of(request: &Parts, target: &str) -> Option<Spelling> {
         let mut spelling = Spelling(Vec::with_capacity(256));
         spelling.part(request.method.as_str().as_bytes());
-        match target {
-            Some(target) => spelling.part(target.as_bytes()),
-            None => spelling.part(target_of(&request.uri).as_bytes()),
-        }
+        spelling.part(target.as_bytes());
         spelling.authority(request)?;
-        Ok(spelling)
+        Some(spelling)
     }
 
     /// The same key, with the values that these headers have.
@@ -75,10 +68,6 @@ impl fmt::Debug for Key {
     }
 }
 
-fn target_of(uri: &Uri) -> &str {
-    uri.path_and_query().map_or("", |target| target.as_str())
-}
-
 /// A key that is being written.
 pub(super) struct Spelling(Vec<u8>);
 
@@ -101,26 +90,28 @@ impl Spelling {
 
     /// Whom the request is for: the URI says it (HTTP/2, and requests to proxies), or `Host` does. If both do,
     /// handlers differ in what they read, so both have to say the same (RFC 9112, 3.2.2). Names of hosts are the
-    /// same in upper and lower case (RFC 9110, 4.2.3).
-    fn authority(&mut self, request: &Parts) -> Result<(), NoAuthority> {
+    /// same in upper and lower case (RFC 9110, 4.2.3), but not those of users, which nobody sends.
+    fn authority(&mut self, request: &Parts) -> Option<()> {
         let mut hosts = request.headers.get_all(HOST).iter().map(|host| host.as_bytes());
         let (host, more) = (hosts.next(), hosts.next());
         let named = request.uri.authority().map(|authority| authority.as_str().as_bytes());
         let authority = match (named, host) {
-            _ if more.is_some() => return Err(NoAuthority),
-            (Some(named), Some(host)) if !named.eq_ignore_ascii_case(host) => {
-                return Err(NoAuthority);
-            }
+            _ if more.is_some() => return None,
+            (Some(named), Some(host)) if !named.eq_ignore_ascii_case(host) => return None,
             (Some(one), _) | (None, Some(one)) => one,
             // HTTP/1.0, and requests that never were on a wire.
             (None, None) => b"",
         };
+        if authority.contains(&b'@') {
+            return None;
+        }
         let start = self.0.len() + size_of::<u32>();
         self.part(authority);
         self.0[start..].make_ascii_lowercase();
-        // Handlers that see it redirect from http to https.
-        self.part(if request.uri.scheme_str() == Some("https") { b"https" } else { b"" });
-        Ok(())
+        // Handlers that see `https` redirect to it. HTTP/1.1 says neither on the wire.
+        let scheme = request.uri.scheme_str().filter(|scheme| *scheme != "http");
+        self.part(scheme.unwrap_or_default().as_bytes());
+        Some(())
     }
 
     pub(super) fn done(self) -> Key {

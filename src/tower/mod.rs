@@ -58,7 +58,7 @@
 //! | `If-Match`, `If-None-Match`, `If-Modified-Since`, `If-Unmodified-Since`: alone | `header` | About the copy that this client has ([9110, 13.1][s13.1]); to others a 304 is an empty page |
 //! | `Cache-Control: no-store` or `no-cache`, `Pragma: no-cache`: alone | `header` | The client wants an answer of its own ([9111, 5.2.1][c5.2.1], [5.4][c5.4]) |
 //! | `Upgrade`: alone | `header` | About this connection ([9110, 7.8][s7.8]) |
-//! | more than one `Host`, or one that differs from the URI's: *alone* | | Services differ in which they read ([9112, 3.2.2][m3.2.2]) |
+//! | more than one `Host`, one that differs from the URI's, or a user in it: *alone* | | Services differ in which they read ([9112, 3.2.2][m3.2.2]) |
 //! | Key: method, authority, path and query | [`target`](Policy::target), [`key`](Policy::key) | What a cache's key has at least ([9111, 2][c2]); whether it is `https` too, where the URI says so |
 //! | Key: `Accept`, `Accept-*`, `Prefer`, `Origin`, `X-Requested-With` | `header` | What representation is asked for, *also where the response forgets to say `Vary`* |
 //! | Key: `X-Forwarded-Host`, `-Proto`, `-Prefix` and the like, `Forwarded`, `X-Original-URL`, `X-HTTP-Method-Override` and the like | `header` | *What frameworks read in place of the URI.* Not in the key they let one client spoil the response of others: [web cache poisoning][kettle], [CVE-2018-14773][symfony] |
@@ -69,8 +69,8 @@
 //! | 206: alone | `status` | A part, under a status that hides it from who asked for the whole ([9111, 3.3][c3.3]) |
 //! | 429 and 5xx: alone | `status` | About a moment and a client; the next may be luckier |
 //! | `Set-Cookie`: *alone* | [`responses`](Policy::responses) | The RFCs allow to share ([9111, 7.3][c7.3]); it gave [one user's session to another][ocache] where only what was *stored* was judged |
-//! | `Cache-Control: private`, `no-store`, `no-cache`: alone | `responses` | For a single user; must not satisfy any other request ([9111, 5.2.2][c5.2.2]). `private="x"` counts as `private`, as caches do |
-//! | `Vary: *`: alone | `responses` | Anything may have played a role ([9110, 12.5.5][s12.5.5]) |
+//! | `Cache-Control: private`, `no-store`, `no-cache`: alone | `responses` | For a single user; must not satisfy any other request ([9111, 5.2.2][c5.2.2]). `private="x"` counts as `private`, as caches do, and so does what is written against the grammar (`no-cache; private`) |
+//! | `Vary: *`, or what is no list of names: alone | `responses` | Anything may have played a role ([9110, 12.5.5][s12.5.5]) |
 //! | `Vary` on headers outside of the key | `header` | Goes to those with the same values, byte for byte ([9111, 4.1][c4.1]); the others meet again under a key with their own. Remembered for the next |
 //! | `text/event-stream`, bodies of unknown length: alone | [`streams`](Policy::streams) | They may never end; they pass through as they come |
 //! | a body that is larger than 1 MiB: alone | [`max_body`](Policy::max_body) | Memory; what was gathered is passed on with the rest. The lack of it: [CVE-2026-2581][undici] |
@@ -140,8 +140,8 @@
 //! - A response of known length is sent when it is complete. A large one that comes in slowly begins later
 //!   than without the layer.
 //! - A request that a service makes to itself over a socket, or in another task, and that waits for its own
-//!   execution, is not recognised: it waits until its patience ends. In the same task it gets
-//!   [`Refusal::Reentrant`].
+//!   execution, is not recognised: it waits until its patience ends. In the same task it is executed, as
+//!   without the layer.
 //! - A handler's `Connection: close` closes only the connection of the request that was executed.
 //! - The patience of a follower needs tokio's timer. With [`Duration::MAX`](std::time::Duration::MAX) the layer
 //!   needs no runtime.
