@@ -1,11 +1,11 @@
 //! Bodies: those that are shared, those that pass through, and how one is gathered to be shared.
 
 use std::{
-    collections::VecDeque,
     fmt,
     future::poll_fn,
+    mem,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::{Bytes, BytesMut};
@@ -31,8 +31,19 @@ pin_project! {
         Whole { whole: Whole },
         Streamed { #[pin] body: B },
         // Begun to be gathered, until it turned out to be too much.
-        Resumed { begun: VecDeque<Frame<Bytes>>, error: Option<E>, rest: Option<Pin<Box<B>>> },
+        Resumed { resumed: Box<Resumed<B, E>> },
     }
+}
+
+/// What was gathered, and what comes after it.
+struct Resumed<B, E> {
+    begun: Whole,
+    /// The piece that was too much.
+    next: Option<Frame<Bytes>>,
+    error: Option<E>,
+    rest: Option<Pin<Box<B>>>,
+    /// So much is still to come, as was said in advance. If it does not, the server tells the client.
+    left: Option<u64>,
 }
 
 /// A body as it is shared.
@@ -45,13 +56,6 @@ pub(super) struct Whole {
 impl<B: Body> ResponseBody<B> {
     pub(super) fn whole(whole: Whole) -> Self {
         Self { source: Source::Whole { whole } }
-    }
-
-    /// One that does not say how long it is, because something else was declared.
-    pub(super) fn unfinished(whole: Whole) -> Self {
-        let trailers = whole.trailers.map(Frame::trailers);
-        let begun = std::iter::once(Frame::data(whole.data)).chain(trailers).collect();
-        Self { source: Source::Resumed { begun, error: None, rest: None } }
     }
 
     pub(super) fn streamed(body: B) -> Self {
@@ -68,38 +72,17 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         match self.project().source.project() {
-            SourceProj::Whole { whole: Whole { data, trailers } } => {
-                let data = std::mem::take(data);
-                Poll::Ready(match data.is_empty() {
-                    false => Some(Ok(Frame::data(data))),
-                    true => trailers.take().map(|trailers| Ok(Frame::trailers(trailers))),
-                })
-            }
+            SourceProj::Whole { whole } => Poll::Ready(whole.next_frame().map(Ok)),
             SourceProj::Streamed { body } => body.poll_frame(cx),
-            SourceProj::Resumed { begun, error, rest } => {
-                if let Some(frame) = begun.pop_front() {
-                    return Poll::Ready(Some(Ok(frame)));
-                }
-                if let Some(error) = error.take() {
-                    return Poll::Ready(Some(Err(error)));
-                }
-                match rest {
-                    Some(rest) => rest.as_mut().poll_frame(cx),
-                    None => Poll::Ready(None),
-                }
-            }
+            SourceProj::Resumed { resumed } => resumed.poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.source {
-            Source::Whole { whole } => whole.data.is_empty() && whole.trailers.is_none(),
+            Source::Whole { whole } => whole.is_empty(),
             Source::Streamed { body } => body.is_end_stream(),
-            Source::Resumed { begun, error, rest } => {
-                begun.is_empty()
-                    && error.is_none()
-                    && rest.as_ref().is_none_or(|rest| rest.is_end_stream())
-            }
+            Source::Resumed { .. } => false,
         }
     }
 
@@ -109,8 +92,46 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
             Source::Whole { whole: Whole { trailers: Some(_), .. } } => SizeHint::default(),
             Source::Whole { whole } => SizeHint::with_exact(whole.data.len() as u64),
             Source::Streamed { body } => body.size_hint(),
-            Source::Resumed { .. } => SizeHint::default(),
+            Source::Resumed { resumed } => {
+                resumed.left.map_or_else(SizeHint::default, SizeHint::with_exact)
+            }
         }
+    }
+}
+
+impl<B: Body> From<Resumed<B, B::Error>> for ResponseBody<B> {
+    fn from(resumed: Resumed<B, B::Error>) -> Self {
+        Self { source: Source::Resumed { resumed: Box::new(resumed) } }
+    }
+}
+
+impl Whole {
+    fn is_empty(&self) -> bool {
+        self.data.is_empty() && self.trailers.is_none()
+    }
+
+    fn next_frame(&mut self) -> Option<Frame<Bytes>> {
+        match mem::take(&mut self.data) {
+            data if !data.is_empty() => Some(Frame::data(data)),
+            _ => self.trailers.take().map(Frame::trailers),
+        }
+    }
+}
+
+impl<B: Body<Data = Bytes>> Resumed<B, B::Error> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let frame = match self.begun.next_frame().or_else(|| self.next.take()) {
+            Some(frame) => Some(Ok(frame)),
+            None => match (self.error.take(), &mut self.rest) {
+                (Some(error), _) => Some(Err(error)),
+                (None, Some(rest)) => ready!(rest.as_mut().poll_frame(cx)),
+                (None, None) => None,
+            },
+        };
+        if let (Some(left), Some(Ok(frame))) = (&mut self.left, &frame) {
+            *left = left.saturating_sub(length_of(frame) as u64);
+        }
+        Poll::Ready(frame)
     }
 }
 
@@ -132,57 +153,73 @@ pub(super) enum Gathered<B: Body> {
     Broken(ResponseBody<B>),
 }
 
-/// Reads a body to its end, unless it has more than `most` bytes.
-pub(super) async fn gather<B: Body<Data = Bytes>>(body: B, most: usize) -> Gathered<B> {
-    if body.is_end_stream() {
-        return Gathered::Whole(Whole::default());
-    }
+/// Reads a body to its end, unless it has more than `most` bytes; `length` is what was said in advance. Never
+/// holds more than `most` bytes and one frame.
+pub(super) async fn gather<B>(body: B, length: Option<u64>, most: usize) -> Gathered<B>
+where
+    B: Body<Data = Bytes>,
+{
+    let mut begun = Begun::default();
+    let mut ends = body.is_end_stream();
     let mut body = Box::pin(body);
-    let mut begun = VecDeque::new();
-    let mut length = 0;
-    loop {
-        let frame = match poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
-            Some(Ok(frame)) => frame,
-            Some(Err(error)) => return Gathered::Broken(resumed(begun, Some(error), None)),
-            None => return Gathered::Whole(join(begun, length)),
-        };
-        length += frame.data_ref().map_or(0, Bytes::len);
-        if length > most {
-            begun.push_back(frame);
-            return Gathered::TooLarge(resumed(begun, None, Some(body)));
-        }
-        // Most bodies are one piece.
-        if body.is_end_stream() {
-            return Gathered::Whole(join(begun.into_iter().chain([frame]), length));
-        }
-        begun.push_back(frame);
-    }
-}
-
-fn resumed<B: Body>(
-    begun: VecDeque<Frame<Bytes>>,
-    error: Option<B::Error>,
-    rest: Option<Pin<Box<B>>>,
-) -> ResponseBody<B> {
-    ResponseBody { source: Source::Resumed { begun, error, rest } }
-}
-
-/// One piece of data, which is copied only if it came in several.
-fn join(frames: impl IntoIterator<Item = Frame<Bytes>>, length: usize) -> Whole {
-    let mut pieces = BytesMut::new();
-    let mut whole = Whole::default();
-    for frame in frames {
-        match frame.into_data() {
-            Ok(data) if data.len() == length => whole.data = data,
-            Ok(data) => {
-                pieces.reserve(length - pieces.len());
-                pieces.extend_from_slice(&data);
+    let mut error = None;
+    while !ends {
+        match poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
+            Some(Ok(frame)) if begun.len() + length_of(&frame) > most => {
+                let (begun, next, rest) = (begun.done(), Some(frame), Some(body));
+                let resumed = Resumed { begun, next, error: None, rest, left: length };
+                return Gathered::TooLarge(resumed.into());
             }
-            Err(frame) => whole.trailers = frame.into_trailers().ok(),
+            Some(Ok(frame)) => begun.push(frame),
+            Some(Err(broken)) => error = Some(broken),
+            None => ends = true,
+        }
+        ends |= error.is_some() || body.is_end_stream();
+    }
+    let begun = begun.done();
+    if error.is_none() && length.is_none_or(|length| length == begun.data.len() as u64) {
+        return Gathered::Whole(begun);
+    }
+    Gathered::Broken(Resumed { begun, next: None, error, rest: None, left: length }.into())
+}
+
+fn length_of(frame: &Frame<Bytes>) -> usize {
+    frame.data_ref().map_or(0, Bytes::len)
+}
+
+/// A body that is being gathered. Most are one piece, which is not copied; of many only the bytes are kept.
+#[derive(Default)]
+struct Begun {
+    whole: Whole,
+    /// The first piece and those after it.
+    pieces: BytesMut,
+}
+
+impl Begun {
+    fn len(&self) -> usize {
+        self.whole.data.len().max(self.pieces.len())
+    }
+
+    fn push(&mut self, frame: Frame<Bytes>) {
+        match frame.into_data() {
+            Ok(data) if self.len() == 0 => self.whole.data = data,
+            Ok(data) => {
+                if self.pieces.is_empty() {
+                    self.pieces = mem::take(&mut self.whole.data).into();
+                }
+                self.pieces.extend_from_slice(&data);
+            }
+            // There are no others than data and trailers; what is neither says nothing to anybody.
+            Err(frame) => {
+                self.whole.trailers = frame.into_trailers().ok().or(self.whole.trailers.take())
+            }
         }
     }
-    if !pieces.is_empty() {
-        whole.data = pieces.freeze();
+
+    fn done(mut self) -> Whole {
+        if !self.pieces.is_empty() {
+            self.whole.data = self.pieces.freeze();
+        }
+        self.whole
     }
-    whole
 }

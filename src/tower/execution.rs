@@ -9,15 +9,15 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Response, response};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Request, Response, response};
 use http_body::Body;
 use tower::{Service, ServiceExt};
 
 use super::{
     Alone, Key, ResponseBody,
     answer::{Answer, Landed},
-    body::{Gathered, Whole, gather},
-    judge::{declared_length, is_failure},
+    body::{Gathered, gather},
+    judge::is_failure,
     layer::Shared,
     memory::Remembered,
 };
@@ -134,12 +134,15 @@ where
         }
     };
     let judged = shared.policy.judge(&head);
-    if let Err(why) = judged.and_then(|()| shared.policy.judge_body(&method, &head, &body)) {
-        leave(Own::All(Ok(Response::from_parts(head, ResponseBody::streamed(body)))));
-        return shared.lands_alone(&key, why);
-    }
-    let (why, body) = match gather(body, shared.policy.limits.max_body).await {
-        Gathered::Whole(whole) if is_as_declared(&method, &head, &whole) => {
+    let length = match judged.and_then(|()| shared.policy.judge_body(&method, &head, &body)) {
+        Ok(length) => length,
+        Err(why) => {
+            leave(Own::All(Ok(Response::from_parts(head, ResponseBody::streamed(body)))));
+            return shared.lands_alone(&key, why);
+        }
+    };
+    let (why, body) = match gather(body, length, shared.policy.limits.max_body).await {
+        Gathered::Whole(whole) => {
             let varies = shared.varies(&key, &head, &asked);
             let extensions = shared.policy.shared_extensions(&head.extensions);
             leave(Own::Extensions(head.extensions));
@@ -147,19 +150,11 @@ where
             let answer = Answer { status, version, headers, extensions, body: whole, varies };
             return Landed::Shared(Arc::new(answer));
         }
-        // The client is to see that something is missing.
-        Gathered::Whole(whole) => (Alone::Failed, ResponseBody::unfinished(whole)),
         Gathered::TooLarge(body) => (Alone::TooLarge, body),
         Gathered::Broken(body) => (Alone::Failed, body),
     };
     leave(Own::All(Ok(Response::from_parts(head, body))));
     shared.lands_alone(&key, why)
-}
-
-/// Whether there is as much of it as `Content-Length` says. An answer to HEAD may have nothing.
-fn is_as_declared(method: &Method, head: &response::Parts, whole: &Whole) -> bool {
-    let declared = declared_length(method, &head.headers);
-    declared.is_none_or(|length| length == whole.data.len() as u64)
 }
 
 impl Shared {

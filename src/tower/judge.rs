@@ -91,17 +91,17 @@ impl Policy {
         Ok(())
     }
 
-    /// Whether the body is to be gathered, as far as its length is known.
+    /// Whether the body is to be gathered, as far as its length is known; and what that is.
     pub(super) fn judge_body(
         &self,
         method: &Method,
         response: &response::Parts,
         body: &impl Body,
-    ) -> Result<(), Alone> {
+    ) -> Result<Option<u64>, Alone> {
         match body.size_hint().exact().or_else(|| declared_length(method, &response.headers)) {
             Some(length) if length > self.limits.max_body as u64 => Err(Alone::TooLarge),
-            Some(_) => Ok(()),
-            None if self.shares_streams && !is_event_stream(&response.headers) => Ok(()),
+            Some(length) => Ok(Some(length)),
+            None if self.shares_streams && !is_event_stream(&response.headers) => Ok(None),
             None => Err(Alone::Stream),
         }
     }
@@ -128,7 +128,7 @@ fn varied(response: &HeaderMap) -> impl Iterator<Item = Option<HeaderName>> {
 }
 
 /// What `Content-Length` says. That of an answer to HEAD is another's (RFC 9110, 9.3.2).
-pub(super) fn declared_length(method: &Method, headers: &HeaderMap) -> Option<u64> {
+fn declared_length(method: &Method, headers: &HeaderMap) -> Option<u64> {
     if *method == Method::HEAD {
         return None;
     }

@@ -36,6 +36,11 @@ impl Key {
         spelling.done()
     }
 
+    /// In bytes.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// The method of the request.
     pub fn method(&self) -> &str {
         self.text(0).0

@@ -38,13 +38,17 @@ impl Memory {
     }
 
     pub(super) fn remember(&self, key: &Key, remembered: Remembered, so_long: Duration) {
-        if self.most == 0 || so_long.is_zero() {
+        if self.most == 0 || so_long.is_zero() || key.len() > LONGEST_KEY {
             return;
         }
         let until = Instant::now() + so_long.min(LONGEST);
         self.keys.get_or_init(|| Cache::new(self.most)).insert(key.clone(), (until, remembered));
     }
 }
+
+/// In bytes: nobody is to fill the memory with targets and headers. Requests with a longer one wait for each
+/// other, once.
+const LONGEST_KEY: usize = 4096;
 
 /// A year: clocks have an end.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);

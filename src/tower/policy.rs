@@ -472,8 +472,8 @@ impl Policy {
         self
     }
 
-    /// How many keys of this kind are remembered: 1,024 by default. Each takes some hundred bytes, as
-    /// long as its target and headers are.
+    /// How many keys of this kind are remembered: 1,024 by default. Each takes some hundred bytes, 4 KiB at
+    /// most: longer ones, with all their headers, are not remembered.
     pub fn remember_at_most(mut self, keys: usize) -> Self {
         self.limits.remember_at_most = keys;
         self
