@@ -67,7 +67,7 @@ pub(crate) fn on_paused_clock<F: Future<Output = ()>>(body: impl FnOnce() -> F +
 pub(crate) fn multi_thread() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(4)
-        .enable_time()
+        .enable_all()
         .build()
         .expect("a runtime")
 }
@@ -260,11 +260,18 @@ impl<F: FnOnce()> OnDrop<F> {
     pub(crate) fn new(last: F) -> Self {
         Self(Some(last))
     }
+
+    /// It will not run.
+    pub(crate) fn defuse(mut self) {
+        self.0 = None;
+    }
 }
 
 impl<F: FnOnce()> Drop for OnDrop<F> {
     fn drop(&mut self) {
-        (self.0.take().expect("dropped once"))();
+        if let Some(last) = self.0.take() {
+            last();
+        }
     }
 }
 
