@@ -9,6 +9,10 @@ mod net;
 
 mod bodies;
 mod disconnects;
+mod failures;
+mod limits;
+mod release;
 mod requests;
 mod responses;
+mod services;
 mod sharing;

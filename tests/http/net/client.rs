@@ -107,13 +107,17 @@ impl Asked {
         }))
     }
 
+    pub(crate) async fn end(self) -> Result<Answer, BoxError> {
+        self.0.await.expect("the client does not panic")
+    }
+
     pub(crate) async fn answer(self) -> Answer {
-        self.0.await.expect("the client does not panic").expect("an answer")
+        self.end().await.expect("an answer")
     }
 
     /// The connection, or this stream of it, ends without a whole response.
     pub(crate) async fn breaks(self) {
-        let answer = self.0.await.expect("the client does not panic");
+        let answer = self.end().await;
         assert!(answer.is_err(), "it was to break: {answer:?}");
     }
 
