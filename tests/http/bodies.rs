@@ -138,7 +138,7 @@ fn a_stream_that_turns_out_too_large_is_the_leaders_alone() {
         prepared.add(body, &[]);
         let site = prepared.site(Policy::new().streams(true).max_body(10)).await;
         let leader = site.http1();
-        let leader = tokio::spawn(async move { leader.open(get("/").into()).await });
+        let leader = tokio::spawn(async move { leader.open(get("/")).await });
         site.are_placed(1).await;
         let followers = site.place_many(3, &get("/")).await;
         for piece in ["12345", "67890"] {
@@ -210,7 +210,7 @@ fn streams_pass_through_as_they_come() {
             let site = prepared.site(policy).await;
             site.origin.gate.let_pass(0);
             let leader = site.http1();
-            let leader = tokio::spawn(async move { leader.open(get("/").into()).await });
+            let leader = tokio::spawn(async move { leader.open(get("/")).await });
             site.are_placed(1).await;
             let followers = site.place_many(3, &get("/")).await;
             site.origin.gate.open();

@@ -11,6 +11,7 @@ mod bodies;
 mod disconnects;
 mod failures;
 mod limits;
+mod privacy;
 mod release;
 mod requests;
 mod responses;

@@ -29,7 +29,9 @@ async fn site_with_a_barrier(policy: Policy, n: usize) -> Site {
             let (number, _running) = origin.begin();
             match number {
                 1 => origin.gate.pass(number).await,
-                _ => drop(barrier.wait().await),
+                _ => {
+                    barrier.wait().await;
+                }
             }
             Ok::<_, std::convert::Infallible>(numbered_with(PRIVATE)(Execution { number, request }))
         }

@@ -121,6 +121,11 @@ impl Asked {
         assert!(answer.is_err(), "it was to break: {answer:?}");
     }
 
+    /// As below, if it has not its answer yet.
+    pub(crate) fn let_go(self) {
+        self.0.abort();
+    }
+
     /// The client goes: HTTP/1.1 closes the connection, HTTP/2 resets the stream.
     pub(crate) async fn leave(self) {
         self.0.abort();

@@ -91,13 +91,6 @@ impl<S, B> Serve<B> for S where
 }
 
 impl Origin {
-    /// One that nobody has to wait for.
-    pub(crate) fn open() -> Self {
-        let origin = Self::default();
-        origin.gate.open();
-        origin
-    }
-
     /// To be called first in an execution: its number, and what is to be kept until it is over.
     pub(crate) fn begin(&self) -> (usize, OnDrop<impl FnOnce() + use<>>) {
         let over = self.over.clone();
@@ -105,12 +98,6 @@ impl Origin {
             over.add();
         });
         (self.begun.add(), last)
-    }
-
-    pub(crate) fn running(&self) -> usize {
-        // In this order: an execution that ends in between counts as running.
-        let over = self.over.get();
-        self.begun.get() - over
     }
 
     pub(crate) fn answering(

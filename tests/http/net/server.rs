@@ -84,6 +84,7 @@ impl Server {
         let this = server.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                stream.set_nodelay(true).expect("a socket");
                 let (this, service) = (this.clone(), service.clone());
                 let service = hyper::service::service_fn(move |request: Request<Incoming>| {
                     let (this, service) = (this.clone(), service.clone());
