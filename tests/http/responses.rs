@@ -150,7 +150,10 @@ fn rows_of_headers() -> Vec<Row> {
         ("max-age=60 ,\tNO-STORE, x", "max-age=60"),
         ("private=\"x-user, x-name\"", "public=\"x-user\""),
         ("private =x", "not-private =x"),
-        ("no-cache=\"set-cookie\"", "max-age=\"no-cache\""),
+        ("no-cache=\"set-cookie\"", "max-age=\"60\""),
+        // Against the grammar.
+        ("max-age=0; private", "max-age=0; public"),
+        ("private no-store", "public immutable"),
         (",,private,", ",,"),
         ("s-maxage=60, private, public", "s-maxage=60, public"),
     ];
@@ -166,7 +169,16 @@ fn rows_of_headers() -> Vec<Row> {
         with("cache-control", "max-age=60").and("cache-control", "public"),
     ));
 
-    for (not_shared, twin) in [("*", "accept"), ("accept, *", "accept, origin"), (" * ", "x-a")] {
+    let varied = [
+        ("*", "accept"),
+        ("accept, *", "accept, origin"),
+        (" * ", "x-a"),
+        // Against the grammar: nobody knows what it varies on.
+        ("x-a x-b", "x-a, x-b"),
+        ("x-a; x-b", ",x-a,, x-b,"),
+        ("\"x-a\"", "X-A"),
+    ];
+    for (not_shared, twin) in varied {
         let case = |value| with("vary", value);
         let why = Alone::ResponseHeader(header::VARY);
         rows.push(row(format!("vary: {not_shared}"), why, case(not_shared), case(twin)));
