@@ -182,6 +182,36 @@ mod tests {
         Policy::new().key(move |_| Some(custom.clone())).key_of(&request).unwrap()
     }
 
+    #[test]
+    fn whom_a_request_is_for() {
+        let key = |uri: &str, hosts: &[&str]| {
+            let mut request = Request::get(uri);
+            for host in hosts {
+                request = request.header(HOST, *host);
+            }
+            Policy::new().key_of(&request.body(()).unwrap().into_parts().0).ok()
+        };
+        let one = key("http://example.org/", &[]);
+        assert!(one.is_some());
+        for (uri, host) in
+            [("/", "example.org"), ("/", "EXAMPLE.ORG"), ("http://Example.org/", "example.org")]
+        {
+            assert_eq!(key(uri, &[host]), one, "{uri} for {host}");
+        }
+        for uri in ["https://example.org/", "ws://example.org/", "http://example.org:80/"] {
+            assert!(key(uri, &[]).is_some_and(|other| Some(other) != one), "{uri}");
+        }
+        for (uri, hosts) in [
+            ("http://example.org/", &["example.com"][..]),
+            ("/", &["example.org", "example.org"]),
+            // Users are not the same in upper and lower case.
+            ("http://user@example.org/", &[]),
+            ("/", &["user@example.org"]),
+        ] {
+            assert_eq!(key(uri, hosts), None, "{uri} for {hosts:?}");
+        }
+    }
+
     proptest! {
         #[test]
         fn requests_that_differ_have_keys_that_differ(one in parts(), other in parts()) {
