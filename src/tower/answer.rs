@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{
     Extensions, HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version,
-    header::{CONNECTION, PROXY_AUTHENTICATE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE},
+    header::{CONNECTION, PROXY_AUTHENTICATE, TE, TRANSFER_ENCODING, UPGRADE},
 };
 use http_body::Body;
 
@@ -151,7 +151,8 @@ fn respond<B: Body>(
     response
 }
 
-/// They are about the connection of the request that was executed (RFC 9110, 7.6.1).
+/// They are about the connection of the request that was executed (RFC 9110, 7.6.1). `Trailer` is not: HTTP/1.1
+/// sends no trailers without it.
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
@@ -159,9 +160,28 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
         .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
         .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
         .collect();
-    let known = [CONNECTION, PROXY_AUTHENTICATE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
+    let known = [CONNECTION, PROXY_AUTHENTICATE, TE, TRANSFER_ENCODING, UPGRADE];
     let custom = ["keep-alive", "proxy-connection"].map(HeaderName::from_static);
     for name in named.into_iter().chain(known).chain(custom) {
         headers.remove(name);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use http::header::TRAILER;
+
+    use super::*;
+
+    #[test]
+    fn what_is_about_a_connection_stays_with_it() {
+        let mut headers = HeaderMap::new();
+        let hops = ["connection", "keep-alive", "transfer-encoding", "x-hop"];
+        for (name, value) in hops.into_iter().zip(["X-Hop, close", "timeout=5", "chunked", "1"]) {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        headers.insert(TRAILER, HeaderValue::from_static("x-sum"));
+        remove_hop_by_hop(&mut headers);
+        assert_eq!(headers.keys().collect::<Vec<_>>(), [TRAILER]);
     }
 }
