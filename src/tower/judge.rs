@@ -98,7 +98,9 @@ impl Policy {
         response: &response::Parts,
         body: &impl Body,
     ) -> Result<Option<u64>, Alone> {
-        match body.size_hint().exact().or_else(|| declared_length(method, &response.headers)) {
+        // The answer to a HEAD in HTTP/2 has a body whose hint is what `Content-Length` says, and that has ended.
+        let exact = if body.is_end_stream() { Some(0) } else { body.size_hint().exact() };
+        match exact.or_else(|| declared_length(method, &response.headers)) {
             Some(length) if length > self.limits.max_body as u64 => Err(Alone::TooLarge),
             Some(length) => Ok(Some(length)),
             None if self.shares_streams && !is_event_stream(&response.headers) => Ok(None),
@@ -154,4 +156,50 @@ fn says(value: &HeaderValue, directives: &[&str]) -> bool {
     let is_separator = |byte: &u8| !byte.is_ascii_alphanumeric() && !b"-_".contains(byte);
     let mut words = value.as_bytes().split(is_separator);
     words.any(|word| directives.iter().any(|one| word.eq_ignore_ascii_case(one.as_bytes())))
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::{
+        convert::Infallible,
+        pin::Pin,
+        task::{Context, Poll},
+    };
+
+    use bytes::Bytes;
+    use http::Response;
+    use http_body::{Frame, SizeHint};
+
+    use super::*;
+
+    /// As hyper's client has it in HTTP/2: ended, and with the hint of `Content-Length`.
+    struct Ended(u64);
+
+    impl Body for Ended {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Ready(None)
+        }
+
+        fn is_end_stream(&self) -> bool {
+            true
+        }
+
+        fn size_hint(&self) -> SizeHint {
+            SizeHint::with_exact(self.0)
+        }
+    }
+
+    #[test]
+    fn an_answer_to_head_has_nothing_whatever_it_says() {
+        for length in [100, u64::MAX] {
+            let (head, body) = Response::new(Ended(length)).into_parts();
+            assert_eq!(Policy::new().judge_body(&Method::HEAD, &head, &body), Ok(Some(0)));
+        }
+    }
 }
