@@ -124,7 +124,10 @@ impl Answer {
     pub(super) fn for_follower<B: Body>(&self) -> Response<ResponseBody<B>> {
         let mut headers = self.headers.clone();
         remove_hop_by_hop(&mut headers);
-        self.respond_with(headers, self.extensions.clone())
+        let mut response = self.respond_with(headers, self.extensions.clone());
+        // The other's connection may have been of HTTP/1.0; servers know their own.
+        *response.version_mut() = Version::default();
+        response
     }
 
     fn respond_with<B: Body>(
