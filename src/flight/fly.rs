@@ -160,9 +160,12 @@ where
         self.project().work
     }
 
-    /// Whether it waits for another.
-    pub(crate) fn follows(&self) -> bool {
-        matches!(self.stage, Stage::Following { .. })
+    /// The flight that it waits for, led by another.
+    pub(crate) fn followed(&self) -> Option<FlightId> {
+        match &self.stage {
+            Stage::Following { follower } => Some(follower.id()),
+            Stage::Leading { .. } | Stage::Pending { .. } => None,
+        }
     }
 }
 

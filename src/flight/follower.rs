@@ -73,6 +73,11 @@ impl<R: Reach> Follower<R> {
         Self { table, hash, ticket, since, waiter: Waiter::new(flight) }
     }
 
+    #[cfg(feature = "tower")]
+    pub(crate) fn id(&self) -> super::FlightId {
+        self.flight().id()
+    }
+
     fn flight(&self) -> &Arc<Flight<R::V>> {
         self.waiter.flight().expect(TAKEN)
     }

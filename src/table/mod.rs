@@ -380,7 +380,7 @@ where
             debug_assert!(shard.is_none(), "flights are cut loose under the lock");
             self.clock.turn_on();
             // A pending flight that comes into its place may be as old.
-            let is_too_old = |_, began| self.clock.longest(began) >= max_age;
+            let is_too_old = |_, began, _| self.clock.longest(began) >= max_age;
             while self.cut_loose(hash, |k| key.is(k), is_too_old) {}
         }
         loop {
@@ -783,26 +783,37 @@ where
 
     /// Step 6.
     pub(crate) fn forget(&self, hash: KeyHash, is_it: impl FnMut(&K) -> bool) -> bool {
-        self.cut_loose(hash, is_it, |_, _| true)
+        self.cut_loose(hash, is_it, |_, _, _| true)
     }
 
     /// Step 6 for a flight without followers.
     pub(crate) fn forget_unshared(&self, hash: KeyHash, is_it: impl FnMut(&K) -> bool) -> bool {
-        self.cut_loose(hash, is_it, |followers, _| followers == 0)
+        self.cut_loose(hash, is_it, |followers, _, _| followers == 0)
+    }
+
+    /// Step 6 for this flight alone.
+    #[cfg(feature = "tower")]
+    pub(crate) fn forget_flight(
+        &self,
+        hash: KeyHash,
+        is_it: impl FnMut(&K) -> bool,
+        flight: FlightId,
+    ) -> bool {
+        self.cut_loose(hash, is_it, |_, _, id| id == flight)
     }
 
     fn cut_loose(
         &self,
         hash: KeyHash,
         mut is_it: impl FnMut(&K) -> bool,
-        if_: impl FnOnce(usize, Stamp) -> bool,
+        if_: impl FnOnce(usize, Stamp, FlightId) -> bool,
     ) -> bool {
         if self.cells.is_empty(hash) {
             return false;
         }
         let mut locked = self.lock(hash);
         if let Some(found) = locked.cell.find(hash, &mut is_it) {
-            if !if_(0, found.began) {
+            if !if_(0, found.began, found.id) {
                 return false;
             }
             let removed = locked.cell.remove(&found);
@@ -812,7 +823,7 @@ where
             return true;
         }
         let Some(slot) = locked.shard.get(hash, |k, _| is_it(k)) else { return false };
-        if !if_(slot.followers(), slot.began()) {
+        if !if_(slot.followers(), slot.began(), slot.id()) {
             return false;
         }
         let id = slot.id();

@@ -63,6 +63,13 @@ impl<B: Body> ResponseBody<B> {
     }
 }
 
+/// An empty one.
+impl<B: Body> Default for ResponseBody<B> {
+    fn default() -> Self {
+        Self::whole(Whole::default())
+    }
+}
+
 impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
     type Data = Bytes;
     type Error = B::Error;

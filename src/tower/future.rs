@@ -24,6 +24,7 @@ use super::{
     body::Whole,
     execution::{Execution, Own},
     layer::Shared,
+    policy::Limits,
 };
 use crate::{
     CallError, Outcome, Panicked, Role,
@@ -60,6 +61,7 @@ pin_project! {
     {
         Flying { #[pin] call: Call<S, B, C, E> },
         Alone { #[pin] response: Oneshot<S, Request<B>>, why: Alone },
+        Done,
     }
 }
 
@@ -89,8 +91,8 @@ struct Boarding {
 }
 
 impl Boarding {
-    fn new(shared: Arc<Shared>, key: Key, max_age: Duration) -> Self {
-        let max_followers = shared.policy.limits.max_followers;
+    fn new(shared: Arc<Shared>, key: Key) -> Self {
+        let Limits { max_followers, max_age, .. } = shared.policy.limits;
         let ask = Ask { max_followers, max_age: Some(max_age), ..Ask::DEFAULT };
         Self { shared, key, ask }
     }
@@ -114,10 +116,7 @@ enum Ending<C: Body, E> {
     /// To be executed without regard to others.
     Alone(Alone),
     /// To share with others.
-    Again {
-        key: Key,
-        max_age: Duration,
-    },
+    Again(Key),
 }
 
 impl<S, B, C> ResponseFuture<S, B, C>
@@ -138,8 +137,7 @@ where
         service: S,
         request: Request<B>,
     ) -> Self {
-        let max_age = shared.policy.limits.max_age;
-        let boarding = Boarding::new(Arc::clone(&shared), varied, max_age);
+        let boarding = Boarding::new(Arc::clone(&shared), varied);
         let execution = Execution::new(Arc::clone(&shared), key.clone(), service, request);
         let flight = Fly::new(boarding, execution, identity as Finish);
         let call = Call { shared, key, variations: 0, flight, patience: None };
@@ -167,16 +165,22 @@ where
         loop {
             match stage.as_mut().project() {
                 StageProj::Alone { response, why } => {
-                    let response = ready!(response.poll(cx))?.map(ResponseBody::streamed);
-                    return Poll::Ready(Ok(marked(response, Coalesced::Alone(why.clone()))));
+                    let (response, why) = (ready!(response.poll(cx)), why.clone());
+                    stage.set(Stage::Done);
+                    let response = response?.map(ResponseBody::streamed);
+                    return Poll::Ready(Ok(marked(response, Coalesced::Alone(why))));
                 }
+                StageProj::Done => panic!("the future of a response was polled after it returned"),
                 StageProj::Flying { mut call } => match ready!(call.as_mut().poll(cx)) {
-                    Ending::Response(response) => return Poll::Ready(response),
+                    Ending::Response(response) => {
+                        stage.set(Stage::Done);
+                        return Poll::Ready(response);
+                    }
                     Ending::Alone(why) => {
                         let (service, request) = call.take_back();
                         stage.set(Stage::Alone { response: service.oneshot(request), why });
                     }
-                    Ending::Again { key, max_age } => call.board(key, max_age),
+                    Ending::Again(key) => call.board(key),
                 },
             }
         }
@@ -216,18 +220,19 @@ where
     /// Of one that waits for others. Who executes has all the time in the world, as without the layer.
     fn poll_patience(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ending<C, S::Error>> {
         let mut this = self.project();
-        let limits = &this.shared.policy.limits;
-        if !this.flight.follows() || limits.patience == Duration::MAX {
+        let patience = this.shared.policy.limits.patience;
+        let Some(followed) = this.flight.followed().filter(|_| patience != Duration::MAX) else {
             return Poll::Pending;
-        }
+        };
         if this.patience.is_none() {
-            this.patience.set(Some(sleep(limits.patience)));
+            this.patience.set(Some(sleep(patience)));
         }
         ready!(this.patience.as_pin_mut().expect("just set").poll(cx));
-        // What it waited for is as old at least, and replaced by the first of those that leave it; the others
-        // find a new one.
-        let max_age = limits.max_age.min(limits.patience);
-        Poll::Ready(Ending::Again { key: this.flight.enter().key.clone(), max_age })
+        // The first that loses its patience cuts the flight loose, the others find the one that it begins.
+        let key = this.flight.enter().key.clone();
+        let (table, hash) = this.shared.group.core().locate(&key);
+        table.forget_flight(hash, |other| *other == key, followed);
+        Poll::Ready(Ending::Again(key))
     }
 
     /// What the flight came to, for this request.
@@ -260,7 +265,7 @@ where
         if *this.variations > VARIATIONS {
             return Ending::Alone(Alone::Varies);
         }
-        Ending::Again { key: varied, max_age: this.shared.policy.limits.max_age }
+        Ending::Again(varied)
     }
 
     fn refuse(&self, refusal: Refusal) -> Ending<C, S::Error> {
@@ -270,10 +275,10 @@ where
     }
 
     /// Begins anew, with the request that it has.
-    fn board(mut self: Pin<&mut Self>, key: Key, max_age: Duration) {
+    fn board(mut self: Pin<&mut Self>, key: Key) {
         let (service, request) = self.as_mut().take_back();
         let mut this = self.project();
-        let boarding = Boarding::new(Arc::clone(this.shared), key, max_age);
+        let boarding = Boarding::new(Arc::clone(this.shared), key);
         let execution = Execution::new(Arc::clone(this.shared), this.key.clone(), service, request);
         this.flight.set(Fly::new(boarding, execution, identity as Finish));
         this.patience.set(None);

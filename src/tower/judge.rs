@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri,
-    header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, SET_COOKIE, VARY},
+    header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, SET_COOKIE, TRANSFER_ENCODING, VARY},
     request, response,
 };
 use http_body::Body;
@@ -17,14 +17,25 @@ impl Policy {
         if !self.methods.contains(&request.method) {
             return Err(Alone::Method);
         }
-        self.judge_headers(&request.headers)?;
         if self.requests.as_ref().is_some_and(|may| !may(request)) {
             return Err(Alone::Policy);
         }
-        let mut spelling =
-            Key::of(request, &self.target_of(&request.uri)).ok_or(Alone::Authority)?;
-        for name in &self.in_key {
-            spelling.header(name, &request.headers);
+        let target = self.target_of(&request.uri);
+        let mut spelling = Key::of(request, &target).ok_or(Alone::Authority)?;
+        // As they come: who sends them in another order shares less, and the others pay nothing for order.
+        for (name, value) in &request.headers {
+            let is_alone = match self.rule(name) {
+                HeaderRule::Alone => true,
+                HeaderRule::Directives => says(value, &["no-store", "no-cache"]),
+                HeaderRule::Key => {
+                    spelling.header(name, value);
+                    false
+                }
+                HeaderRule::Ignore => false,
+            };
+            if is_alone {
+                return Err(Alone::Header(name.clone()));
+            }
         }
         // Not to be mistaken for a header: its name would be empty.
         if let Some(of) = &self.key {
@@ -46,20 +57,6 @@ impl Policy {
             Some(of) => Cow::Owned(of(uri)),
             None => Cow::Borrowed(uri.path_and_query().map_or("", |target| target.as_str())),
         }
-    }
-
-    fn judge_headers(&self, headers: &HeaderMap) -> Result<(), Alone> {
-        for (name, value) in headers {
-            let is_alone = match self.rules.get(name) {
-                Some(HeaderRule::Alone) => true,
-                Some(HeaderRule::Directives) => says(value, &["no-store", "no-cache"]),
-                Some(HeaderRule::Key | HeaderRule::Ignore) | None => false,
-            };
-            if is_alone {
-                return Err(Alone::Header(name.clone()));
-            }
-        }
-        Ok(())
     }
 
     /// Whether others may get the response, as far as its head tells.
@@ -100,7 +97,12 @@ impl Policy {
     ) -> Result<Option<u64>, Alone> {
         // The answer to a HEAD in HTTP/2 has a body whose hint is what `Content-Length` says, and that has ended.
         let exact = if body.is_end_stream() { Some(0) } else { body.size_hint().exact() };
-        match exact.or_else(|| declared_length(method, &response.headers)) {
+        let declared = declared_length(method, &response.headers);
+        match exact.or(declared) {
+            // Its server is going to tell the client that something is wrong.
+            Some(length) if declared.is_some_and(|declared| declared != length) => {
+                Err(Alone::Failed)
+            }
             Some(length) if length > self.limits.max_body as u64 => Err(Alone::TooLarge),
             Some(length) => Ok(Some(length)),
             None if self.shares_streams && !is_event_stream(&response.headers) => Ok(None),
@@ -111,9 +113,8 @@ impl Policy {
     /// The headers that a response varies on and in which requests with the same key may differ, in an order
     /// of their own.
     pub(super) fn varies_on(&self, response: &HeaderMap) -> Vec<HeaderName> {
-        let may_differ = |name: &HeaderName| {
-            !matches!(self.rules.get(name), Some(HeaderRule::Key | HeaderRule::Alone))
-        };
+        let may_differ =
+            |name: &HeaderName| !matches!(self.rule(name), HeaderRule::Key | HeaderRule::Alone);
         let mut names: Vec<_> = varied(response).flatten().filter(may_differ).collect();
         names.sort_by(|a, b| a.as_str().cmp(b.as_str()));
         names.dedup();
@@ -135,6 +136,12 @@ fn declared_length(method: &Method, headers: &HeaderMap) -> Option<u64> {
         return None;
     }
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Whether a request had a body once, which an outer layer may have taken.
+pub(super) fn declares_body(headers: &HeaderMap) -> bool {
+    headers.contains_key(TRANSFER_ENCODING)
+        || headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0")
 }
 
 /// Whether a failure is what keeps the response from being shared; it may be over soon.

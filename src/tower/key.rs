@@ -2,13 +2,13 @@
 
 use std::{fmt, sync::Arc};
 
-use http::{HeaderMap, HeaderName, header::HOST, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, header::HOST, request::Parts};
 
-/// What tells requests apart: the method, the authority, path and query, and the values of
-/// the headers that the [`Policy`](super::Policy) has in its keys.
+/// What tells requests apart: the method, the authority, path and query, and the headers that the
+/// [`Policy`](super::Policy) has in its keys.
 ///
 /// Keys are compared in full, byte by byte; a hash only says where to look. Each part is written with its
-/// length before it, so that no two different requests spell the same key.
+/// length before it, so that requests that differ in any part never spell the same key.
 ///
 /// Made by a [`CoalesceLayer`](super::CoalesceLayer) for each request that may share; seen in
 /// [`CoalesceLayer::in_flight`](super::CoalesceLayer::in_flight). It is shown as the method and the
@@ -31,7 +31,7 @@ impl Key {
         let mut spelling = Spelling(Vec::with_capacity(self.0.len() + 64));
         spelling.0.extend_from_slice(&self.0);
         for name in names {
-            spelling.header(name, headers);
+            headers.get_all(name).iter().for_each(|value| spelling.header(name, value));
         }
         spelling.done()
     }
@@ -85,12 +85,10 @@ impl Spelling {
         self.0.extend_from_slice(part);
     }
 
-    /// The values of a header, in their order; nothing if there are none.
-    pub(super) fn header(&mut self, name: &HeaderName, headers: &HeaderMap) {
-        for value in headers.get_all(name) {
-            self.part(name.as_str().as_bytes());
-            self.part(value.as_bytes());
-        }
+    /// One line of it.
+    pub(super) fn header(&mut self, name: &HeaderName, value: &HeaderValue) {
+        self.part(name.as_str().as_bytes());
+        self.part(value.as_bytes());
     }
 
     /// Whom the request is for: the URI says it (HTTP/2, and requests to proxies), or `Host` does. If both do,
@@ -126,7 +124,7 @@ impl Spelling {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use http::{HeaderValue, Request};
+    use http::Request;
     use proptest::prelude::*;
 
     use super::*;

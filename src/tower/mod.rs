@@ -50,18 +50,16 @@
 //! | Requests | | Why, and where it is from |
 //! |---|---|---|
 //! | `GET` and `HEAD` share | [`method`](Policy::method) | They change nothing ([9110, 9.2.1][s9.2.1]); others must reach the server ([9111, 4][c4]) |
-//! | with a body: alone | | It has no defined meaning in a `GET`, but services read it ([9110, 9.3.1][s9.3.1]) |
+//! | with a body, or headers that declare one: alone | | It has no defined meaning in a `GET`, but services read it ([9110, 9.3.1][s9.3.1]) |
 //! | `Authorization`, `Proxy-Authorization`: alone | [`header`](Policy::header) | Must not be reused for others ([9111, 3.5][c3.5]); *not even where the response allows it* |
 //! | `Cookie`: *alone* | `header` | The RFCs allow to share; what a session sees is its own all the same |
-//! | `X-Api-Key`, `X-Forwarded-User`, `Cf-Access-Jwt-Assertion` and [others](Policy::header): *alone* | `header` | Who asks, told by headers of no standard: what proxies send that log people in |
 //! | `Range`, `If-Range`: alone | `header` | Asks for a part ([9110, 14.2][s14.2]) |
 //! | `If-Match`, `If-None-Match`, `If-Modified-Since`, `If-Unmodified-Since`: alone | `header` | About the copy that this client has ([9110, 13.1][s13.1]); to others a 304 is an empty page |
 //! | `Cache-Control: no-store` or `no-cache`, `Pragma: no-cache`: alone | `header` | The client wants an answer of its own ([9111, 5.2.1][c5.2.1], [5.4][c5.4]) |
 //! | `Upgrade`: alone | `header` | About this connection ([9110, 7.8][s7.8]) |
 //! | more than one `Host`, one that differs from the URI's, or a user in it: *alone* | | Services differ in which they read ([9112, 3.2.2][m3.2.2]) |
 //! | Key: method, authority, path and query | [`target`](Policy::target), [`key`](Policy::key) | What a cache's key has at least ([9111, 2][c2]); whether it is `https` too, where the URI says so |
-//! | Key: `Accept`, `Accept-*`, `Prefer`, `Origin`, `X-Requested-With` | `header` | What representation is asked for, *also where the response forgets to say `Vary`* |
-//! | Key: `X-Forwarded-Host`, `-Proto`, `-Prefix` and the like, `Forwarded`, `X-Original-URL`, `X-HTTP-Method-Override` and the like | `header` | *What frameworks read in place of the URI.* Not in the key they let one client spoil the response of others: [web cache poisoning][kettle], [CVE-2018-14773][symfony] |
+//! | Key: *all other headers* but [some](Policy::header) that name connections, programs, ways and traces | `header`, [`unlisted`](Policy::unlisted) | `Accept` and the like ask for a representation, *also where the response forgets to say `Vary`*. `X-Api-Key`, `X-Forwarded-User`, `Cf-Access-Jwt-Assertion` and a hundred others tell users apart, and no list of them is complete. What frameworks read in place of the URI (`X-Forwarded-Host`, `X-Original-URL`, `X-HTTP-Method-Override`) lets one client spoil the response of others if it is not in the key: [web cache poisoning][kettle], [CVE-2018-14773][symfony] |
 //!
 //! | Responses | | |
 //! |---|---|---|
@@ -122,9 +120,10 @@
 //!
 //! Leave the layer away, or let [`Policy::requests`] say where it works, if
 //!
-//! - users are told apart by something that is in no listed header: a certificate of the client's, its
-//!   address, a header of your own, an extension that an outer layer has made of the token. (Or put it
-//!   into the key.) Services that leave out both `Vary` and `Cache-Control` on private pages are how shared
+//! - users are told apart by something that is in no header: a certificate of the client's, its address, an
+//!   extension that an outer layer has made. (Or put it into the key.) The headers in which balancers pass
+//!   the client's address on, `X-Forwarded-For` and the like, are not in the key, because there they are
+//!   different for each client: if your handlers read them, give them [`HeaderRule::Key`]. Services that leave out both `Vary` and `Cache-Control` on private pages are how shared
 //!   caches [gave pages to the wrong people][railway];
 //! - the handler checks who may see the answer, and a follower would get around it;
 //! - a `GET` does something that each client wants for itself: a counter, a token, an entry in an audit;
@@ -137,11 +136,22 @@
 //!
 //! # Known limits
 //!
-//! - A response of known length is sent when it is complete. A large one that comes in slowly begins later
-//!   than without the layer.
-//! - A request that a service makes to itself over a socket, or in another task, and that waits for its own
-//!   execution, is not recognised: it waits until its patience ends. In the same task it is executed, as
-//!   without the layer.
+//! - A response of known length is sent when it is complete, and held in memory until then, once for each
+//!   execution: as many times [`max_body`](Policy::max_body) as there are executions at once, which a limit of
+//!   concurrency behind the layer bounds. A large one that comes in slowly begins later than without the
+//!   layer.
+//! - Headers count in the order in which they come. Clients that send the same ones in another order do not
+//!   share with each other.
+//! - A header that is different for each request and that the policy has not heard of keeps all of them from
+//!   sharing. [`CoalesceLayer::in_flight`] shows whether one target is there several times; give the header
+//!   [`HeaderRule::Ignore`].
+//! - A request joins what is under way, which may have read what it wants to see changed. A client that has just
+//!   written says `Cache-Control: no-cache`.
+//! - The authority is that of the URI (HTTP/2) or that of `Host` (HTTP/1.1), and both share. A service that reads
+//!   `Host` alone sees none in HTTP/2, with or without the layer.
+//! - A request that a service makes to itself over a socket or through a `Buffer`, in another task, and that
+//!   waits for its own execution, is not recognised: it waits until its patience ends. In the same task it is
+//!   executed, as without the layer.
 //! - A handler's `Connection: close` closes only the connection of the request that was executed.
 //! - The patience of a follower needs tokio's timer. With [`Duration::MAX`](std::time::Duration::MAX) the layer
 //!   needs no runtime.

@@ -7,9 +7,8 @@ use bytes::Bytes;
 use http::{
     Extensions, HeaderName, Method, Response, StatusCode, Uri,
     header::{
-        ACCEPT, ACCEPT_CHARSET, ACCEPT_ENCODING, ACCEPT_LANGUAGE, AUTHORIZATION, CACHE_CONTROL,
-        COOKIE, FORWARDED, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
-        IF_UNMODIFIED_SINCE, ORIGIN, PRAGMA, PROXY_AUTHORIZATION, RANGE, UPGRADE,
+        AUTHORIZATION, CACHE_CONTROL, COOKIE, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
+        IF_UNMODIFIED_SINCE, PRAGMA, PROXY_AUTHORIZATION, RANGE, UPGRADE,
     },
     request, response,
 };
@@ -71,87 +70,87 @@ const ALONE: [HeaderName; 10] = [
     UPGRADE,
 ];
 
-/// Who asks, by headers of no standard: keys of APIs, and what proxies that log people in send to the
-/// servers behind them.
-const ALONE_BY_CUSTOM: [&str; 52] = [
-    "api-key",
-    "apikey",
-    "cf-access-authenticated-user-email",
-    "cf-access-jwt-assertion",
-    "cookie2",
-    "fly-client-cert",
-    "impersonate-user",
-    "remote-email",
-    "remote-groups",
-    "remote-user",
-    "ssl-client-cert",
-    "tailscale-user-login",
-    "tailscale-user-name",
-    "x-access-token",
-    "x-amz-security-token",
-    "x-amzn-oidc-accesstoken",
-    "x-amzn-oidc-data",
-    "x-amzn-oidc-identity",
-    "x-api-key",
-    "x-apikey",
-    "x-auth-request-access-token",
-    "x-auth-request-email",
-    "x-auth-request-preferred-username",
-    "x-auth-request-user",
-    "x-auth-token",
-    "x-authenticated-user",
-    "x-authorization",
-    "x-client-cert",
-    "x-csrf-token",
-    "x-email",
-    "x-forwarded-access-token",
-    "x-forwarded-client-cert",
-    "x-forwarded-email",
-    "x-forwarded-groups",
-    "x-forwarded-preferred-username",
-    "x-forwarded-user",
-    "x-goog-authenticated-user-email",
-    "x-goog-authenticated-user-id",
-    "x-goog-iap-jwt-assertion",
-    "x-ms-client-principal",
-    "x-ms-client-principal-id",
-    "x-ms-client-principal-name",
-    "x-ms-token-aad-access-token",
-    "x-ms-token-aad-id-token",
-    "x-pomerium-jwt-assertion",
-    "x-remote-user",
-    "x-session-id",
-    "x-session-token",
-    "x-user",
-    "x-user-id",
-    "x-webauth-user",
-    "x-xsrf-token",
-];
-
-/// What representation is asked for, and what frameworks take in place of the URI's own parts.
-const IN_KEY: [HeaderName; 6] =
-    [ACCEPT, ACCEPT_CHARSET, ACCEPT_ENCODING, ACCEPT_LANGUAGE, ORIGIN, FORWARDED];
-
-const IN_KEY_BY_CUSTOM: [&str; 19] = [
-    "prefer",
-    "x-forwarded-host",
-    "x-forwarded-path",
-    "x-forwarded-port",
-    "x-forwarded-prefix",
-    "x-forwarded-proto",
-    "x-forwarded-scheme",
-    "x-forwarded-server",
-    "x-forwarded-ssl",
-    "x-host",
-    "x-http-method",
-    "x-http-method-override",
-    "x-method-override",
-    "x-original-host",
-    "x-original-url",
-    "x-requested-with",
-    "x-rewrite-url",
-    "x-tenant",
-    "x-tenant-id",
+/// What handlers do not make a response of. Everything else is in the key: a header that is missing here costs
+/// executions that could have been saved, one that is missing in a list of those that tell users apart
+/// would give one user the response of another.
+const IGNORED: [&str; 73] = [
+    // It is about the connection, or said elsewhere.
+    "alt-used",
+    "connection",
+    "content-length",
+    "content-type",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "max-forwards",
+    "priority",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    // Which program asks, and from where.
+    "dnt",
+    "referer",
+    "sec-ch-ua",
+    "sec-ch-ua-mobile",
+    "sec-ch-ua-platform",
+    "sec-fetch-user",
+    "sec-gpc",
+    "upgrade-insecure-requests",
+    "user-agent",
+    // Which way it came; behind a balancer it is different for each client.
+    "cdn-loop",
+    "cf-connecting-ip",
+    "cf-connecting-ipv6",
+    "cf-ray",
+    "fastly-client-ip",
+    "fly-client-ip",
+    "true-client-ip",
+    "via",
+    "x-azure-clientip",
+    "x-azure-socketip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-envoy-attempt-count",
+    "x-envoy-external-address",
+    "x-forwarded-for",
+    "x-original-forwarded-for",
+    "x-queue-start",
+    "x-real-ip",
+    "x-request-start",
+    "x-varnish",
+    // Names of the one request, for logs and traces.
+    "b3",
+    "correlation-id",
+    "elastic-apm-traceparent",
+    "fly-request-id",
+    "grpc-trace-bin",
+    "newrelic",
+    "request-id",
+    "sentry-trace",
+    "traceparent",
+    "tracestate",
+    "uber-trace-id",
+    "x-amz-cf-id",
+    "x-amzn-trace-id",
+    "x-arr-log-id",
+    "x-azure-ref",
+    "x-b3-flags",
+    "x-b3-parentspanid",
+    "x-b3-sampled",
+    "x-b3-spanid",
+    "x-b3-traceid",
+    "x-cloud-trace-context",
+    "x-correlation-id",
+    "x-datadog-origin",
+    "x-datadog-parent-id",
+    "x-datadog-sampling-priority",
+    "x-datadog-tags",
+    "x-datadog-trace-id",
+    "x-ot-span-context",
+    "x-request-id",
+    "x-trace-id",
+    "x-vercel-id",
 ];
 
 type KeyOf = dyn Fn(&request::Parts) -> Option<String> + Send + Sync;
@@ -186,9 +185,9 @@ type CopyExtension = fn(&Extensions, &mut Extensions);
 #[must_use]
 pub struct Policy {
     pub(super) methods: Vec<Method>,
-    pub(super) rules: HashMap<HeaderName, HeaderRule, RandomState>,
-    /// Those of the rules that say `Key`, in the order in which they are written.
-    pub(super) in_key: Vec<HeaderName>,
+    rules: HashMap<HeaderName, HeaderRule, RandomState>,
+    /// The rule of all others.
+    unlisted: HeaderRule,
     pub(super) key: Option<Arc<KeyOf>>,
     pub(super) target: Option<Arc<TargetOf>>,
     pub(super) requests: Option<Arc<MayRequest>>,
@@ -226,18 +225,14 @@ impl Default for Limits {
 impl Policy {
     /// The default policy: the table of [the module](super#what-is-shared).
     pub fn new() -> Self {
-        let custom = |(name, rule)| (HeaderName::from_static(name), rule);
-        let rules = ALONE
-            .into_iter()
-            .map(|name| (name, HeaderRule::Alone))
-            .chain(IN_KEY.map(|name| (name, HeaderRule::Key)))
-            .chain(ALONE_BY_CUSTOM.map(|name| custom((name, HeaderRule::Alone))))
-            .chain(IN_KEY_BY_CUSTOM.map(|name| custom((name, HeaderRule::Key))))
-            .chain([CACHE_CONTROL, PRAGMA].map(|name| (name, HeaderRule::Directives)));
-        let mut policy = Self {
+        let ignored = IGNORED.map(|name| (HeaderName::from_static(name), HeaderRule::Ignore));
+        let alone = ALONE.map(|name| (name, HeaderRule::Alone));
+        let directives = [CACHE_CONTROL, PRAGMA].map(|name| (name, HeaderRule::Directives));
+        let rules = ignored.into_iter().chain(alone).chain(directives);
+        Self {
             methods: METHODS.into(),
             rules: rules.collect(),
-            in_key: Vec::new(),
+            unlisted: HeaderRule::Key,
             key: None,
             target: None,
             requests: None,
@@ -247,9 +242,7 @@ impl Policy {
             extensions: Vec::new(),
             refusal: None,
             limits: Limits::default(),
-        };
-        policy.order_keys();
-        policy
+        }
     }
 
     /// Shares requests of this method, too. Those that have a body run alone all the same.
@@ -265,29 +258,26 @@ impl Policy {
     /// With `Authorization` or `Cookie` in the key, requests of the same user share with each other.
     /// [`HeaderRule::Ignore`] is for headers that the service does not read.
     ///
-    /// By default these are in the key: `accept`, `accept-charset`, `accept-encoding`, `accept-language`,
-    /// `forwarded`, `origin`, `prefer`, `x-forwarded-host`, `x-forwarded-path`, `x-forwarded-port`,
-    /// `x-forwarded-prefix`, `x-forwarded-proto`, `x-forwarded-scheme`, `x-forwarded-server`,
-    /// `x-forwarded-ssl`, `x-host`, `x-http-method`, `x-http-method-override`, `x-method-override`,
-    /// `x-original-host`, `x-original-url`, `x-requested-with`, `x-rewrite-url`, `x-tenant`, `x-tenant-id`.
+    /// By default requests with one of these run alone: `authorization`, `proxy-authorization`, `cookie`,
+    /// `range`, `if-range`, `if-match`, `if-none-match`, `if-modified-since`, `if-unmodified-since`, `upgrade`.
     ///
-    /// And requests with one of these run alone: `api-key`, `apikey`, `authorization`,
-    /// `cf-access-authenticated-user-email`, `cf-access-jwt-assertion`, `cookie`, `cookie2`,
-    /// `fly-client-cert`, `if-match`, `if-modified-since`, `if-none-match`, `if-range`,
-    /// `if-unmodified-since`, `impersonate-user`, `proxy-authorization`, `range`, `remote-email`,
-    /// `remote-groups`, `remote-user`, `ssl-client-cert`, `tailscale-user-login`, `tailscale-user-name`,
-    /// `upgrade`, `x-access-token`, `x-amz-security-token`, `x-amzn-oidc-accesstoken`, `x-amzn-oidc-data`,
-    /// `x-amzn-oidc-identity`, `x-api-key`, `x-apikey`, `x-auth-request-access-token`,
-    /// `x-auth-request-email`, `x-auth-request-preferred-username`, `x-auth-request-user`, `x-auth-token`,
-    /// `x-authenticated-user`, `x-authorization`, `x-client-cert`, `x-csrf-token`, `x-email`,
-    /// `x-forwarded-access-token`, `x-forwarded-client-cert`, `x-forwarded-email`, `x-forwarded-groups`,
-    /// `x-forwarded-preferred-username`, `x-forwarded-user`, `x-goog-authenticated-user-email`,
-    /// `x-goog-authenticated-user-id`, `x-goog-iap-jwt-assertion`, `x-ms-client-principal`,
-    /// `x-ms-client-principal-id`, `x-ms-client-principal-name`, `x-ms-token-aad-access-token`,
-    /// `x-ms-token-aad-id-token`, `x-pomerium-jwt-assertion`, `x-remote-user`, `x-session-id`,
-    /// `x-session-token`, `x-user`, `x-user-id`, `x-webauth-user`, `x-xsrf-token`.
+    /// These are not looked at, because they say nothing that handlers make a response of, or are different for
+    /// each client behind a balancer: `alt-used`, `connection`, `content-length`, `content-type`, `host`,
+    /// `http2-settings`, `keep-alive`, `max-forwards`, `priority`, `proxy-connection`, `te`, `trailer`,
+    /// `transfer-encoding`, `dnt`, `referer`, `sec-ch-ua`, `sec-ch-ua-mobile`, `sec-ch-ua-platform`,
+    /// `sec-fetch-user`, `sec-gpc`, `upgrade-insecure-requests`, `user-agent`, `cdn-loop`, `cf-connecting-ip`,
+    /// `cf-connecting-ipv6`, `cf-ray`, `fastly-client-ip`, `fly-client-ip`, `true-client-ip`, `via`,
+    /// `x-azure-clientip`, `x-azure-socketip`, `x-client-ip`, `x-cluster-client-ip`, `x-envoy-attempt-count`,
+    /// `x-envoy-external-address`, `x-forwarded-for`, `x-original-forwarded-for`, `x-queue-start`, `x-real-ip`,
+    /// `x-request-start`, `x-varnish`, `b3`, `correlation-id`, `elastic-apm-traceparent`, `fly-request-id`,
+    /// `grpc-trace-bin`, `newrelic`, `request-id`, `sentry-trace`, `traceparent`, `tracestate`,
+    /// `uber-trace-id`, `x-amz-cf-id`, `x-amzn-trace-id`, `x-arr-log-id`, `x-azure-ref`, `x-b3-flags`,
+    /// `x-b3-parentspanid`, `x-b3-sampled`, `x-b3-spanid`, `x-b3-traceid`, `x-cloud-trace-context`,
+    /// `x-correlation-id`, `x-datadog-origin`, `x-datadog-parent-id`, `x-datadog-sampling-priority`,
+    /// `x-datadog-tags`, `x-datadog-trace-id`, `x-ot-span-context`, `x-request-id`, `x-trace-id`,
+    /// `x-vercel-id`.
     ///
-    /// `Cache-Control` and `Pragma` are read for their directives, all others are not looked at.
+    /// `Cache-Control` and `Pragma` are read for their directives, and [all others](Self::unlisted) are in the key.
     ///
     /// ```
     /// use http::header::{AUTHORIZATION, FORWARDED};
@@ -299,11 +289,29 @@ impl Policy {
     /// # drop(policy);
     /// ```
     pub fn header(mut self, name: HeaderName, rule: HeaderRule) -> Self {
-        match rule {
-            HeaderRule::Ignore => self.rules.remove(&name),
-            rule => self.rules.insert(name, rule),
-        };
-        self.order_keys();
+        self.rules.insert(name, rule);
+        self
+    }
+
+    /// What becomes of headers for which there is no rule: by default they are in the key.
+    ///
+    /// A service that knows all the headers that it reads can have them [ignored](HeaderRule::Ignore), and put
+    /// those into the key. What it forgets, or a library that it uses reads, is then shared among
+    /// users who differ in it.
+    ///
+    /// ```
+    /// use http::{HeaderName, header::{ACCEPT, ACCEPT_LANGUAGE}};
+    /// use shardflight::tower::{HeaderRule, Policy};
+    ///
+    /// let policy = Policy::new()
+    ///     .unlisted(HeaderRule::Ignore)
+    ///     .header(ACCEPT, HeaderRule::Key)
+    ///     .header(ACCEPT_LANGUAGE, HeaderRule::Key)
+    ///     .header(HeaderName::from_static("x-api-key"), HeaderRule::Key);
+    /// # drop(policy);
+    /// ```
+    pub fn unlisted(mut self, rule: HeaderRule) -> Self {
+        self.unlisted = rule;
         self
     }
 
@@ -448,7 +456,7 @@ impl Policy {
 
     /// How long a request waits for one flight: 30 seconds by default. Then it leaves, and is executed by
     /// a new flight, which others that lose their patience join. So a stuck execution is repeated once in
-    /// this time, not once for each that waits, and nobody is refused.
+    /// this time, not once for each that waits.
     ///
     /// [`Duration::MAX`] means for ever. Anything else needs the timer of tokio where requests wait.
     pub fn patience(mut self, patience: Duration) -> Self {
@@ -494,10 +502,8 @@ impl Policy {
         }
     }
 
-    fn order_keys(&mut self) {
-        let in_key = self.rules.iter().filter(|(_, rule)| **rule == HeaderRule::Key);
-        self.in_key = in_key.map(|(name, _)| name.clone()).collect();
-        self.in_key.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+    pub(super) fn rule(&self, name: &HeaderName) -> HeaderRule {
+        self.rules.get(name).copied().unwrap_or(self.unlisted)
     }
 }
 
@@ -512,6 +518,7 @@ impl fmt::Debug for Policy {
         f.debug_struct("Policy")
             .field("methods", &self.methods)
             .field("rules", &self.rules)
+            .field("unlisted", &self.unlisted)
             .field("statuses", &self.statuses)
             .field("shares_streams", &self.shares_streams)
             .field("limits", &self.limits)

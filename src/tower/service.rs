@@ -11,7 +11,9 @@ use http::{Request, Response};
 use http_body::Body;
 use tower::Service;
 
-use super::{Alone, ResponseBody, ResponseFuture, layer::Shared, memory::Remembered};
+use super::{
+    Alone, ResponseBody, ResponseFuture, judge::declares_body, layer::Shared, memory::Remembered,
+};
 
 /// A service whose concurrent requests for the same thing share one execution. Made by
 /// [`CoalesceLayer`](super::CoalesceLayer).
@@ -119,7 +121,7 @@ where
         let service = self.inner.clone();
         let (parts, body) = request.into_parts();
         let judged = self.shared.policy.key_of(&parts).and_then(|key| {
-            if !body.is_end_stream() {
+            if !body.is_end_stream() || declares_body(&parts.headers) {
                 return Err(Alone::Body);
             }
             match self.shared.memory.recall(&key) {
