@@ -325,6 +325,30 @@ fn trailers_reach_everybody() {
     });
 }
 
+/// Where they are announced, and asked for, HTTP/1.1 has a place for them.
+#[test]
+fn trailers_that_were_announced_reach_everybody_over_http1() {
+    on_tokio(|| async {
+        let prepared = Prepared::default();
+        let (mut sender, body) = piecewise();
+        prepared.add(body, &[("trailer", "x-checksum")]);
+        let site = prepared.site(Policy::new().streams(true)).await;
+        let asking = get("/").with("te", "trailers");
+        let mut asked = site.place_many(2, &asking).await;
+        asked.push(site.place(&site.http1(), get("/")).await);
+        sender.send_data("body".into()).await.expect("it is read");
+        let mut trailers = HeaderMap::new();
+        trailers.insert("x-checksum", HeaderValue::from_static("1"));
+        sender.send_trailers(trailers.clone()).await.expect("it is read");
+        drop(sender);
+        let answers = answers(asked).await;
+        assert_eq!(answers[0].coalesced, Coalesced::Led { followers: 2 });
+        let got = answers.iter().map(|answer| answer.trailers.as_ref());
+        // Who has not asked for them gets none.
+        assert_eq!(got.collect::<Vec<_>>(), [Some(&trailers), Some(&trailers), None]);
+    });
+}
+
 /// Nothing is something, too.
 #[test]
 fn an_empty_body_is_shared() {
