@@ -64,30 +64,29 @@ fn the_policy_words_what_the_layer_refuses() {
     });
 }
 
-/// Ten lose their patience with a stuck execution. One of them begins another, and the others share it;
+/// Ten lose their patience with a stuck execution. One of them begins another, and the others join that;
 /// who executes has all the time in the world.
 #[test]
 fn followers_without_patience_share_a_new_execution() {
     on_tokio(|| async {
-        let policy = Policy::new().patience(Duration::from_millis(50));
+        let policy = Policy::new().patience(Duration::from_millis(100));
         let site = Site::new(policy, numbered).await;
         let leader = site.place(&site.http1(), get("/")).await;
         let impatient = site.place_many(10, &get("/")).await;
-        site.origin.begun.reaches(2).await;
-        site.flights.left.reaches(10).await;
-        // While more of those that wait lose it, the third execution is begun, and so on.
+        // All ten have come to something new.
+        site.are_placed(11 + 10).await;
+        // Two, but for a machine that is so busy that somebody has lost patience twice.
+        assert!(site.origin.begun.get() < 6, "{} executions", site.origin.begun.get());
         site.origin.gate.open();
         let answers = answers(impatient).await;
         assert!(numbers(&answers).iter().all(|number| *number > 1), "{answers:?}");
         assert_eq!(leader.answer().await.number(), 1);
-        let executions = site.origin.begun.get();
         let led = answers.iter().filter(|answer| answer.coalesced != Coalesced::Joined).count();
-        assert_eq!(executions, 1 + led, "{answers:?}");
+        assert_eq!(site.origin.begun.get(), 1 + led, "{answers:?}");
     });
 }
 
-/// Ten that come within their patience wait as long as they have it: the time is that of each, not that of
-/// the flight. And for ever if there is no end to it.
+/// Those that have patience wait, and for ever if there is no end to it.
 #[test]
 fn followers_with_patience_wait() {
     on_tokio(|| async {
