@@ -287,7 +287,8 @@ async fn run(steps: &[Step]) -> Seen {
         .max_body(MAX_BODY)
         // Now and then it is forgotten within a case.
         .remember(Duration::from_millis(5));
-    let service = CoalesceLayer::with_policy(policy).observer(flights.clone()).layer(service);
+    let layer = CoalesceLayer::with_policy(policy).observer(flights.clone());
+    let service = layer.layer(service);
     // Those that have come to an end at the server, with a response or without.
     let ended = watch::Sender::new(BTreeSet::new());
     let ends = ended.clone();
@@ -360,6 +361,9 @@ async fn run(steps: &[Step]) -> Seen {
         }
     }
     seen.released -= seen.shared.min(seen.released);
+    // Nothing is left behind: no flight, no execution.
+    assert!(layer.in_flight().is_empty(), "{:?}", layer.in_flight());
+    assert_eq!(site.origin.over.get(), site.origin.begun.get());
     seen
 }
 
