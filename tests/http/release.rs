@@ -39,7 +39,7 @@ async fn site_with_a_barrier(policy: Policy, n: usize) -> Site {
     Site::of(origin, policy, service).await
 }
 
-/// A hundred that have waited, and later three that come with each other: none waits for another.
+/// A hundred that have waited, and later a hundred that come at the same time: none waits for another.
 #[test]
 fn followers_of_what_is_not_shared_run_at_the_same_time_and_so_do_those_after_them() {
     on_tokio(|| async {

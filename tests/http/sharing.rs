@@ -1,7 +1,7 @@
 //! Many requests, one execution: over HTTP/1.1 and HTTP/2, and what the followers get.
 
 use axum::{Router, body::Body, routing};
-use http::{HeaderValue, Method, Response, StatusCode};
+use http::{HeaderValue, Method, Response, StatusCode, Version};
 use shardflight::tower::{CoalesceLayer, Coalesced, Policy};
 
 use crate::{
@@ -141,6 +141,34 @@ fn followers_get_the_response_as_it_is() {
         }
         assert_eq!(leader.body[..], [0, 159, 146, 150, b'\r', b'\n']);
         assert_eq!(leader.status, StatusCode::NOT_FOUND);
+    });
+}
+
+/// An answer in HTTP/1.0 ends the connection that it goes over. That is the leader's affair: those of the
+/// followers are kept alive.
+#[test]
+fn the_version_of_the_leaders_answer_is_not_its_followers() {
+    on_tokio(|| async {
+        let site = Site::new(Policy::new(), |execution| {
+            let is_first = execution.number == 1;
+            let mut response = numbered(execution);
+            if is_first {
+                *response.version_mut() = Version::HTTP_10;
+            }
+            response
+        });
+        let site = site.await;
+        let clients = [site.http1(), site.http1()];
+        for round in 1..=2 {
+            let mut asked = Vec::new();
+            for client in &clients {
+                asked.push(site.place(client, get("/")).await);
+            }
+            site.origin.gate.let_pass(round);
+            assert_one_execution(&answers(asked).await, round);
+        }
+        let connections = clients.map(|client| client.connections.get());
+        assert_eq!(connections, [2, 1]);
     });
 }
 
