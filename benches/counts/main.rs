@@ -10,11 +10,7 @@
 #[cfg(all(not(loom), target_os = "linux"))]
 mod calls;
 #[cfg(all(not(loom), target_os = "linux"))]
-mod code;
-#[cfg(all(not(loom), target_os = "linux"))]
 mod table;
-#[cfg(all(not(loom), target_os = "linux"))]
-mod valgrind;
 
 #[cfg(all(not(loom), target_os = "linux"))]
 fn main() -> std::process::ExitCode {

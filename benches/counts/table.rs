@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::valgrind::{self, Executed, executed, shared};
+use kit::valgrind::{self, Executed, executed, shared};
 
 /// A call of the table, and how many instructions it may take at most.
 struct Row {

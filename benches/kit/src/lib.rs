@@ -1,6 +1,6 @@
-//! What `benches/versus_mutex` and `benches/peers` share: each workload written once, for whoever is
-//! to be measured; Go's algorithm and the first floors; and how it is measured: rounds, threads on
-//! their cores, futures in their slots, allocations counted.
+//! What the benches share: each workload written once, for whoever is to be measured; Go's algorithm
+//! and the first floors; and how it is measured: rounds, threads on their cores, futures in their
+//! slots, allocations and instructions counted.
 
 pub mod contenders;
 pub mod count_alloc;
@@ -8,4 +8,5 @@ pub mod pin;
 pub mod rounds;
 pub mod slots;
 pub mod threads;
+pub mod valgrind;
 pub mod workloads;

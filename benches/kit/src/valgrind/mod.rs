@@ -1,4 +1,7 @@
-//! Runs this program under valgrind's tools and reads what they have counted.
+//! Runs this program under valgrind's tools and reads what they have counted. The program makes so
+//! many calls of a name when it is started with `--call NAME COUNT`.
+
+mod code;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -8,32 +11,32 @@ use std::{
     process::{self, Command, Stdio},
 };
 
-use crate::code::Code;
+use self::code::Code;
 
 /// What one call executes.
 #[derive(Clone, Copy)]
-pub(crate) struct Executed {
-    pub(crate) instructions: f64,
+pub struct Executed {
+    pub instructions: f64,
     /// `None` where it is not known which they are.
-    pub(crate) locked: Option<f64>,
+    pub locked: Option<f64>,
 }
 
 /// What one call does to cache lines that another thread's calls write, too.
-pub(crate) struct Shared {
+pub struct Shared {
     /// Those that it writes.
-    pub(crate) written: f64,
+    pub written: f64,
     /// And of them those that all calls write.
-    pub(crate) written_by_all: usize,
+    pub written_by_all: usize,
     /// Those that it reads only.
-    pub(crate) read: f64,
+    pub read: f64,
 }
 
-pub(crate) fn is_there() -> bool {
+pub fn is_there() -> bool {
     Command::new("valgrind").arg("--version").stdout(Stdio::null()).status().is_ok()
 }
 
 /// The difference between two runs, so that start and end of the program cancel out.
-pub(crate) fn executed(call: &str) -> io::Result<Executed> {
+pub fn executed(call: &str) -> io::Result<Executed> {
     const FEW: u64 = 1_000;
     const MANY: u64 = 2_000;
     let (few, many) = (total(call, FEW)?, total(call, MANY)?);
@@ -90,8 +93,10 @@ fn total(call: &str, count: u64) -> io::Result<(u64, Option<u64>)> {
 /// Lines of the caches of all machines that this is about.
 const LINE: u64 = 64;
 
-/// Looks at each load and store of calls made by one thread and then by another.
-pub(crate) fn shared(call: &str) -> io::Result<Shared> {
+/// Looks at each load and store of calls made by one thread and then by another, with
+/// `--call-from-two-threads NAME COUNT`: the program stores to a mark before each call and to another
+/// after it, and prints their addresses.
+pub fn shared(call: &str) -> io::Result<Shared> {
     const COUNT: usize = 2_000;
     let trace = scratch("lackey");
     let trace_option = format!("--log-file={}", trace.display());
