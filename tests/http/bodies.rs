@@ -112,6 +112,25 @@ fn a_body_whose_length_is_over_the_limit_is_the_leaders_alone() {
     });
 }
 
+/// It shows at the head: the followers are not kept until as much as the limit has come.
+#[test]
+fn a_length_over_the_limit_releases_the_followers_before_there_is_any_of_it() {
+    on_tokio(|| async {
+        let prepared = Prepared::default();
+        let (mut sender, body) = piecewise();
+        prepared.add(body, &[("content-length", "11")]);
+        let site = prepared.site(Policy::new().max_body(10)).await;
+        site.origin.gate.let_pass(0);
+        let leader = site.place(&site.http1(), get("/")).await;
+        let followers = site.place_many(3, &get("/")).await;
+        site.origin.gate.open();
+        assert_eq!(numbers(&answers(followers).await), [2, 3, 4]);
+        sender.send_data("01234567890".into()).await.expect("it is read");
+        drop(sender);
+        assert_eq!(leader.answer().await.text(), "01234567890");
+    });
+}
+
 /// The default limit is a mebibyte.
 #[test]
 fn a_mebibyte_is_shared_and_no_more() {

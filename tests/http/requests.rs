@@ -479,6 +479,15 @@ fn requests_that_name_two_hosts_run_alone() {
     on_tokio(move || async move { check_all(rows(), Site::http2).await });
 }
 
+/// With these hosts, and what stands in the request line.
+fn exactly(target: &str, hosts: &[&str]) -> Request<Body> {
+    let mut request = Request::builder().uri(target);
+    for host in hosts {
+        request = request.header("host", *host);
+    }
+    request.body(Body::empty()).expect("a request")
+}
+
 /// The same as no client of good manners sends it: `Host` twice, or another one in the target.
 #[test]
 fn requests_that_name_two_hosts_run_alone_over_http1() {
@@ -489,19 +498,15 @@ fn requests_that_name_two_hosts_run_alone_over_http1() {
         for authority in ["a.test", "b.test"] {
             leaders.push(site.place(&site.http1(), get("/").at(authority)).await);
         }
-        let exactly = |target: &str, hosts: &[&str]| {
-            let mut request = Request::builder().uri(target);
-            for host in hosts {
-                request = request.header("host", *host);
-            }
-            request.body(Body::empty()).expect("a request")
-        };
         let requests = [
             exactly("/", &["a.test", "b.test"]),
             exactly("/", &["b.test", "a.test"]),
             exactly("/", &["a.test", "a.test"]),
             exactly("http://a.test/", &["b.test"]),
             exactly("http://b.test/", &["a.test"]),
+            // Who asks is no part of a host.
+            exactly("/", &["user@a.test"]),
+            exactly("http://user@a.test/", &["user@a.test"]),
         ];
         for request in requests {
             let placed = site.placed();
@@ -511,7 +516,7 @@ fn requests_that_name_two_hosts_run_alone_over_http1() {
         }
         // The twin names one host, in two places.
         let twin = Asked::exactly(&site.server, exactly("http://a.test/", &["a.test"])).await;
-        site.are_placed(8).await;
+        site.are_placed(10).await;
         assert_eq!(site.flights.joined.get(), 1);
         site.origin.gate.open();
         let answers = answers(leaders).await;
@@ -523,6 +528,23 @@ fn requests_that_name_two_hosts_run_alone_over_http1() {
         }
         let twin = twin.answer().await;
         assert_eq!((twin.number(), &twin.coalesced), (1, &Coalesced::Joined));
+    });
+}
+
+/// Services that see `https` redirect to it, where they are asked for what is not.
+#[test]
+fn requests_for_https_are_apart_from_those_that_say_nothing() {
+    on_tokio(|| async {
+        let site = Site::new(Policy::new(), numbered).await;
+        let targets = ["/", "https://a.test/", "http://a.test/", "https://a.test/"];
+        let mut asked = Vec::new();
+        for (i, target) in targets.into_iter().enumerate() {
+            asked.push(Asked::exactly(&site.server, exactly(target, &["a.test"])).await);
+            site.are_placed(i + 1).await;
+        }
+        site.origin.gate.open();
+        let numbers: Vec<_> = answers(asked).await.iter().map(Answer::number).collect();
+        assert_eq!(numbers, [1, 2, 1, 2]);
     });
 }
 
