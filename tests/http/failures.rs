@@ -12,11 +12,11 @@ use std::{
 };
 
 use axum::body::Body;
-use http::{Request, Response, StatusCode};
+use http::{HeaderName, Request, Response, StatusCode};
 use http_body::Frame;
 use shardflight::{
     FlightId, Observer,
-    tower::{Alone, CoalesceLayer, Coalesced, Policy, Refusal},
+    tower::{Alone, CoalesceLayer, Coalesced, HeaderRule, Policy, Refusal},
 };
 use tower::{Layer, Service, ServiceExt, service_fn, util::BoxCloneSyncService};
 
@@ -261,7 +261,8 @@ fn a_request_that_would_wait_for_itself_is_executed() {
                 Ok::<_, Infallible>(numbered(Execution { number, request }))
             }
         });
-        let layer = CoalesceLayer::new();
+        let policy = Policy::new().header(HeaderName::from_static("x-asks"), HeaderRule::Ignore);
+        let layer = CoalesceLayer::with_policy(policy);
         let service = layer.layer(layer.layer(handler)).map_response(|r| r.map(Body::new));
         let service = Whole::new(service);
         itself.set(service.clone()).expect("once");

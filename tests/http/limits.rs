@@ -174,7 +174,7 @@ fn the_service_is_asked_whether_it_is_ready_for_each_execution() {
         let (origin, asked) = (Origin::default(), Count::default());
         let answer = |execution: Execution| match execution.request.uri().path() {
             "/private" => numbered_with(&[("cache-control", "private")])(execution),
-            "/vary" => numbered_with(&[("vary", "x-a")])(execution),
+            "/vary" => numbered_with(&[("vary", "user-agent")])(execution),
             _ => numbered(execution),
         };
         let service = origin.answering(answer);
@@ -184,7 +184,7 @@ fn the_service_is_asked_whether_it_is_ready_for_each_execution() {
             let (begun, ready) = (site.origin.begun.get(), asked.get());
             let mut requests = Vec::new();
             for value in ["1", "2", "3"] {
-                requests.push(site.place(&site.http1(), get(path).with("x-a", value)).await);
+                requests.push(site.place(&site.http1(), get(path).with("user-agent", value)).await);
             }
             site.origin.gate.open();
             answers(requests).await;

@@ -144,7 +144,7 @@ fn rows_of_the_target() -> Vec<Row> {
 }
 
 /// Those whose rule is that a request with them runs alone.
-const ALONE: [&str; 62] = [
+const ALONE: [&str; 10] = [
     "authorization",
     "proxy-authorization",
     "cookie",
@@ -155,62 +155,91 @@ const ALONE: [&str; 62] = [
     "if-modified-since",
     "if-unmodified-since",
     "upgrade",
-    "api-key",
-    "apikey",
-    "cf-access-authenticated-user-email",
-    "cf-access-jwt-assertion",
-    "cookie2",
-    "fly-client-cert",
-    "impersonate-user",
-    "remote-email",
-    "remote-groups",
-    "remote-user",
-    "ssl-client-cert",
-    "tailscale-user-login",
-    "tailscale-user-name",
-    "x-access-token",
-    "x-amz-security-token",
-    "x-amzn-oidc-accesstoken",
-    "x-amzn-oidc-data",
-    "x-amzn-oidc-identity",
-    "x-api-key",
-    "x-apikey",
-    "x-auth-request-access-token",
-    "x-auth-request-email",
-    "x-auth-request-preferred-username",
-    "x-auth-request-user",
-    "x-auth-token",
-    "x-authenticated-user",
-    "x-authorization",
-    "x-client-cert",
-    "x-csrf-token",
-    "x-email",
-    "x-forwarded-access-token",
-    "x-forwarded-client-cert",
-    "x-forwarded-email",
-    "x-forwarded-groups",
-    "x-forwarded-preferred-username",
-    "x-forwarded-user",
-    "x-goog-authenticated-user-email",
-    "x-goog-authenticated-user-id",
-    "x-goog-iap-jwt-assertion",
-    "x-ms-client-principal",
-    "x-ms-client-principal-id",
-    "x-ms-client-principal-name",
-    "x-ms-token-aad-access-token",
-    "x-ms-token-aad-id-token",
-    "x-pomerium-jwt-assertion",
-    "x-remote-user",
-    "x-session-id",
-    "x-session-token",
-    "x-user",
-    "x-user-id",
-    "x-webauth-user",
-    "x-xsrf-token",
 ];
 
-/// Those whose values are in the key.
-const IN_KEY: [&str; 25] = [
+/// Those that are not looked at.
+const IGNORED: [&str; 73] = [
+    "alt-used",
+    "b3",
+    "cdn-loop",
+    "cf-connecting-ip",
+    "cf-connecting-ipv6",
+    "cf-ray",
+    "connection",
+    "content-length",
+    "content-type",
+    "correlation-id",
+    "dnt",
+    "elastic-apm-traceparent",
+    "fastly-client-ip",
+    "fly-client-ip",
+    "fly-request-id",
+    "grpc-trace-bin",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "max-forwards",
+    "newrelic",
+    "priority",
+    "proxy-connection",
+    "referer",
+    "request-id",
+    "sec-ch-ua",
+    "sec-ch-ua-mobile",
+    "sec-ch-ua-platform",
+    "sec-fetch-user",
+    "sec-gpc",
+    "sentry-trace",
+    "te",
+    "traceparent",
+    "tracestate",
+    "trailer",
+    "transfer-encoding",
+    "true-client-ip",
+    "uber-trace-id",
+    "upgrade-insecure-requests",
+    "user-agent",
+    "via",
+    "x-amz-cf-id",
+    "x-amzn-trace-id",
+    "x-arr-log-id",
+    "x-azure-clientip",
+    "x-azure-ref",
+    "x-azure-socketip",
+    "x-b3-flags",
+    "x-b3-parentspanid",
+    "x-b3-sampled",
+    "x-b3-spanid",
+    "x-b3-traceid",
+    "x-client-ip",
+    "x-cloud-trace-context",
+    "x-cluster-client-ip",
+    "x-correlation-id",
+    "x-datadog-origin",
+    "x-datadog-parent-id",
+    "x-datadog-sampling-priority",
+    "x-datadog-tags",
+    "x-datadog-trace-id",
+    "x-envoy-attempt-count",
+    "x-envoy-external-address",
+    "x-forwarded-for",
+    "x-original-forwarded-for",
+    "x-ot-span-context",
+    "x-queue-start",
+    "x-real-ip",
+    "x-request-id",
+    "x-request-start",
+    "x-trace-id",
+    "x-varnish",
+    "x-vercel-id",
+];
+
+/// Of these, what no client can send as it likes.
+const FRAMING: [&str; 3] = ["content-length", "host", "transfer-encoding"];
+
+/// All others are in the key. Some of them: what is asked for, what frameworks read in place of the URI, and
+/// who asks, as gateways and services write it.
+const IN_KEY: [&str; 83] = [
     "accept",
     "accept-charset",
     "accept-encoding",
@@ -236,6 +265,64 @@ const IN_KEY: [&str; 25] = [
     "x-rewrite-url",
     "x-tenant",
     "x-tenant-id",
+    "api-key",
+    "apikey",
+    "cf-access-authenticated-user-email",
+    "cf-access-jwt-assertion",
+    "cookie2",
+    "fly-client-cert",
+    "impersonate-user",
+    "private-token",
+    "remote-email",
+    "remote-groups",
+    "remote-user",
+    "ssl-client-cert",
+    "tailscale-user-login",
+    "tailscale-user-name",
+    "x-access-token",
+    "x-amz-security-token",
+    "x-amzn-oidc-accesstoken",
+    "x-amzn-oidc-data",
+    "x-amzn-oidc-identity",
+    "x-api-key",
+    "x-apikey",
+    "x-auth-request-access-token",
+    "x-auth-request-email",
+    "x-auth-request-preferred-username",
+    "x-auth-request-user",
+    "x-auth-token",
+    "x-authenticated-user",
+    "x-authentik-username",
+    "x-authorization",
+    "x-client-cert",
+    "x-consumer-id",
+    "x-csrf-token",
+    "x-email",
+    "x-endpoint-api-userinfo",
+    "x-forwarded-access-token",
+    "x-forwarded-client-cert",
+    "x-forwarded-email",
+    "x-forwarded-groups",
+    "x-forwarded-preferred-username",
+    "x-forwarded-user",
+    "x-goog-authenticated-user-email",
+    "x-goog-authenticated-user-id",
+    "x-goog-iap-jwt-assertion",
+    "x-ms-client-principal",
+    "x-ms-client-principal-id",
+    "x-ms-client-principal-name",
+    "x-ms-token-aad-access-token",
+    "x-ms-token-aad-id-token",
+    "x-nobody-has-heard-of",
+    "x-pomerium-jwt-assertion",
+    "x-remote-user",
+    "x-session-id",
+    "x-session-token",
+    "x-user",
+    "x-user-id",
+    "x-vault-token",
+    "x-webauth-user",
+    "x-xsrf-token",
 ];
 
 fn rows_of_headers() -> Vec<Row> {
@@ -258,37 +345,41 @@ fn rows_of_headers() -> Vec<Row> {
         let pair = || [one(), one().with(name, "2")];
         rows.push(apart(format!("{name} twice"), by_default(pair()), case(ignoring(), pair())));
     }
+    for name in IGNORED.into_iter().filter(|name| !FRAMING.contains(name)) {
+        let keyed = Policy::new().header(HeaderName::from_static(name), HeaderRule::Key);
+        let pair = || [get("/").with(name, "1"), get("/").with(name, "2")];
+        rows.push(apart(format!("{name}, `.header`"), case(keyed, pair()), by_default(pair())));
+    }
     let two = |a, b| by_default([get("/").with("accept", a), get("/").with("accept", b)]);
     rows.push(apart("in capitals", two("a", "A"), two("A", "A")));
     rows.push(apart(
-        "accept, empty",
-        by_default([get("/"), get("/").with("accept", "")]),
+        "empty or none",
+        by_default([get("/"), get("/").with("x-a", "")]),
         two("", ""),
     ));
-    // The same text, spread over other headers.
-    let spread = |a: [&str; 2], b: [&str; 2]| {
-        let ask = |values: [&str; 2]| {
-            get("/").with("accept", values[0]).with("accept-charset", values[1])
-        };
-        by_default([ask(a), ask(b)])
+    let of = |headers: &[(&str, &str)]| {
+        headers.iter().fold(get("/"), |ask, (name, value)| ask.with(name, value))
     };
-    rows.push(apart(
-        "values of neighbours",
-        spread(["ab", "c"], ["a", "bc"]),
-        spread(["a", "bc"], ["a", "bc"]),
-    ));
-    let (a, b) = (HeaderName::from_static("x-a"), HeaderName::from_static("x-b"));
-    let keyed =
-        || Policy::new().header(a.clone(), HeaderRule::Key).header(b.clone(), HeaderRule::Key);
-    let pair = [get("/").with("x-a", "1"), get("/").with("x-b", "1")];
-    let twin = [get("/").with("x-b", "1"), get("/").with("x-b", "1")];
-    rows.push(apart("names of neighbours", case(keyed(), pair), case(keyed(), twin)));
-    // The order in which they come is nothing.
-    let pair =
-        [get("/").with("x-a", "1").with("x-b", "2"), get("/").with("x-a", "2").with("x-b", "1")];
-    let twin =
-        [get("/").with("x-a", "1").with("x-b", "2"), get("/").with("x-b", "2").with("x-a", "1")];
-    rows.push(apart("values that are swapped", case(keyed(), pair), case(keyed(), twin)));
+    let apart_or_same = |name: &str, a: &[(&str, &str)], b: &[(&str, &str)]| {
+        apart(name, by_default([of(a), of(b)]), by_default([of(b), of(b)]))
+    };
+    // The same text, spread over other headers.
+    rows.extend([
+        apart_or_same("names of neighbours", &[("x-a", "1")], &[("x-b", "1")]),
+        apart_or_same(
+            "values of neighbours",
+            &[("x-a", "ab"), ("x-b", "c")],
+            &[("x-a", "a"), ("x-b", "bc")],
+        ),
+        apart_or_same(
+            "values that are swapped",
+            &[("x-a", "1"), ("x-b", "2")],
+            &[("x-a", "2"), ("x-b", "1")],
+        ),
+        apart_or_same("a name in a value", &[("x-a", "1"), ("x-b", "2")], &[("x-a", "1x-b2")]),
+        // It costs those who pay attention to it nothing.
+        apart_or_same("their order", &[("x-a", "1"), ("x-b", "2")], &[("x-b", "2"), ("x-a", "1")]),
+    ]);
     rows
 }
 
@@ -375,6 +466,8 @@ fn rows_of_options() -> Vec<Row> {
     let ask = |value| get("/").with("x-a", value);
     let differ = || [ask("1"), ask("2")];
     let rule = |rule| Policy::new().header(name(), rule);
+    let unlisted = |rule| Policy::new().unlisted(rule);
+    let ignoring = || rule(HeaderRule::Ignore);
     let of_header = |parts: &http::request::Parts| {
         parts.headers.get("x-a").map(|value| value.to_str().expect("text").to_owned())
     };
@@ -384,12 +477,28 @@ fn rows_of_options() -> Vec<Row> {
     let authorized = |user| get("/").with("authorization", user);
     let by_user = || Policy::new().header(header::AUTHORIZATION, HeaderRule::Key);
     vec![
-        apart("`.header` Key", case(rule(HeaderRule::Key), differ()), by_default(differ())),
+        apart("`.header` Ignore", by_default(differ()), case(ignoring(), differ())),
         alone(
             "`.header` Alone",
             Alone::Header(name()),
             case(rule(HeaderRule::Alone), [get("/"), ask("1")]),
-            by_default([get("/"), ask("1")]),
+            case(ignoring(), [get("/"), ask("1")]),
+        ),
+        apart(
+            "`.unlisted` Ignore",
+            by_default(differ()),
+            case(unlisted(HeaderRule::Ignore), differ()),
+        ),
+        apart(
+            "`.unlisted` Ignore, but for those with a rule",
+            case(rule(HeaderRule::Key).unlisted(HeaderRule::Ignore), differ()),
+            case(rule(HeaderRule::Ignore).unlisted(HeaderRule::Alone), differ()),
+        ),
+        alone(
+            "`.unlisted` Alone",
+            Alone::Header(name()),
+            case(unlisted(HeaderRule::Alone), [get("/"), ask("1")]),
+            case(unlisted(HeaderRule::Alone), [get("/"), get("/").with("user-agent", "1")]),
         ),
         alone(
             "`.header` Directives",
@@ -402,12 +511,12 @@ fn rows_of_options() -> Vec<Row> {
             case(by_user(), [authorized("a"), authorized("b")]),
             case(by_user(), [authorized("a"), authorized("a")]),
         ),
-        apart("`.key`", case(Policy::new().key(of_header), differ()), by_default(differ())),
+        apart("`.key`", case(ignoring().key(of_header), differ()), case(ignoring(), differ())),
         alone(
             "`.key` that is none",
             Alone::Policy,
-            case(Policy::new().key(of_header), [ask("1"), get("/")]),
-            case(Policy::new().key(of_header), [ask("1"), ask("1")]),
+            case(ignoring().key(of_header), [ask("1"), get("/")]),
+            case(ignoring().key(of_header), [ask("1"), ask("1")]),
         ),
         apart("`.target`", by_default(queries()), case(by_path(), queries())),
         apart(
@@ -422,7 +531,7 @@ fn rows_of_options() -> Vec<Row> {
                 Policy::new().requests(|parts| !parts.headers.contains_key("x-a")),
                 [get("/"), ask("1")],
             ),
-            case(Policy::new().requests(may), [get("/a"), get("/a").with("x-a", "1")]),
+            case(ignoring().requests(may), [get("/a"), get("/a").with("x-a", "1")]),
         ),
         // It does not overrule the others.
         alone(
@@ -445,7 +554,7 @@ fn requests_share_by_method_authority_path_and_query_over_http2() {
 }
 
 #[test]
-fn requests_with_private_headers_run_alone_and_listed_headers_are_in_the_key() {
+fn requests_with_private_headers_run_alone_and_other_headers_are_in_the_key() {
     on_tokio(|| async { check_all(rows_of_headers(), Site::http1).await });
 }
 
@@ -552,10 +661,12 @@ fn requests_for_https_are_apart_from_those_that_say_nothing() {
 #[test]
 fn every_header_of_the_default_policy_is_in_the_rows() {
     let policy = format!("{:?}", Policy::new());
-    for (names, rule) in [(&ALONE[..], "Alone"), (&IN_KEY, "Key")] {
+    assert!(policy.contains("unlisted: Key"), "{policy}");
+    for (names, rule) in [(&ALONE[..], "Alone"), (&IGNORED, "Ignore")] {
         for name in names {
             assert!(policy.contains(&format!("{name:?}: {rule}")), "{name}: {policy}");
         }
         assert_eq!(policy.matches(&format!(": {rule}")).count(), names.len());
+        assert!(!IN_KEY.iter().any(|name| names.contains(name)));
     }
 }

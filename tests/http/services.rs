@@ -3,7 +3,7 @@
 
 use axum::{Router, body::Body, extract::State, routing};
 use http::{HeaderValue, Request, Response};
-use shardflight::tower::{CoalesceLayer, Coalesced, Policy};
+use shardflight::tower::{Alone, CoalesceLayer, Coalesced, Policy};
 use tower::{Layer, ServiceBuilder, ServiceExt};
 
 use crate::{
@@ -132,6 +132,28 @@ fn two_layers_never_share() {
             led += usize::from(matches!(response.extensions().get(), Some(Coalesced::Led { .. })));
         }
         assert!(led >= 2 && origin.begun.get() == led);
+    });
+}
+
+/// An outer layer has taken the body, which services read all the same, from where it is now.
+#[test]
+fn a_request_that_declares_a_body_runs_alone_also_without_it() {
+    on_tokio(|| async {
+        let (origin, _, layer) = rig();
+        origin.gate.open();
+        let service = layer.layer(origin.answering(numbered));
+        let led = Coalesced::Led { followers: 0 };
+        let alone = Coalesced::Alone(Alone::Body);
+        for (name, value, expected) in [
+            ("content-length", "5", &alone),
+            ("content-length", "0", &led),
+            ("transfer-encoding", "chunked", &alone),
+            ("content-type", "text/plain", &led),
+        ] {
+            let request = Request::from(get("/").with(name, value));
+            let response = service.clone().oneshot(request).await.expect("a response");
+            assert_eq!(response.extensions().get(), Some(expected), "{name}: {value}");
+        }
     });
 }
 
