@@ -373,7 +373,7 @@ async fn run(steps: &[Step]) -> Seen {
 fn no_response_is_seen_by_a_request_that_may_not_share_it() {
     limited(|| {
         let all = Mutex::new(Seen::default());
-        check_any_sequence(400, 60, 32, step(), |steps, _| {
+        check_any_sequence(300, 60, 32, step(), |steps, _| {
             let runtime = multi_thread();
             let seen = runtime.block_on(run(steps));
             let mut all = all.lock().expect("not poisoned");
@@ -385,9 +385,9 @@ fn no_response_is_seen_by_a_request_that_may_not_share_it() {
         });
         let seen = all.into_inner().expect("not poisoned");
         // It says something only if much is shared, and much that could have been is not.
-        assert!(seen.shared > 300, "{seen:?}");
-        assert!(seen.own > 1_000 && seen.released > 300, "{seen:?}");
-        assert!(seen.broken > 100 && seen.taken_over > 10, "{seen:?}");
+        assert!(seen.shared > 200, "{seen:?}");
+        assert!(seen.own > 1_000 && seen.released > 200, "{seen:?}");
+        assert!(seen.broken > 80 && seen.taken_over > 5, "{seen:?}");
     });
 }
 

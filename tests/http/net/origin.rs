@@ -70,26 +70,6 @@ pub(crate) struct Origin {
     pub(crate) gate: Gate,
 }
 
-/// What the executions of an [`Origin`] do before they answer, and outside of it what everybody is
-/// served by.
-pub(crate) trait Serve<B>:
-    Service<Request<B>, Response = Response<Body>, Error = Infallible, Future: Send>
-    + Clone
-    + Send
-    + Sync
-    + 'static
-{
-}
-
-impl<S, B> Serve<B> for S where
-    S: Service<Request<B>, Response = Response<Body>, Error = Infallible, Future: Send>
-        + Clone
-        + Send
-        + Sync
-        + 'static
-{
-}
-
 impl Origin {
     /// To be called first in an execution: its number, and what is to be kept until it is over.
     pub(crate) fn begin(&self) -> (usize, OnDrop<impl FnOnce() + use<>>) {
@@ -100,10 +80,15 @@ impl Origin {
         (self.begun.add(), last)
     }
 
+    /// The service, each of whose executions answers when the gate lets it pass.
     pub(crate) fn answering(
         &self,
         answer: impl Fn(Execution) -> Response<Body> + Clone + Send + Sync + 'static,
-    ) -> impl Serve<Body> {
+    ) -> impl Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + 'static {
         let origin = self.clone();
         service_fn(move |request| {
             let (origin, answer) = (origin.clone(), answer.clone());

@@ -84,7 +84,8 @@ impl Server {
         let this = server.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                stream.set_nodelay(true).expect("a socket");
+                // Its client may be gone already.
+                let _ = stream.set_nodelay(true);
                 let (this, service) = (this.clone(), service.clone());
                 let service = hyper::service::service_fn(move |request: Request<Incoming>| {
                     let (this, service) = (this.clone(), service.clone());

@@ -6,7 +6,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::{Request, Response};
 use shardflight::{
-    CallError, FlightId, Observer,
+    FlightId, Observer,
     tower::{CoalesceLayer, Policy},
 };
 use tower::{BoxError, Layer, Service};
@@ -19,9 +19,7 @@ pub(crate) struct Flights {
     pub(crate) led: Count,
     pub(crate) joined: Count,
     pub(crate) taken_over: Count,
-    pub(crate) cancelled: Count,
     pub(crate) left: Count,
-    pub(crate) refused: Count,
 }
 
 impl Observer for Flights {
@@ -37,16 +35,8 @@ impl Observer for Flights {
         self.taken_over.add();
     }
 
-    fn cancelled(&self, _: FlightId) {
-        self.cancelled.add();
-    }
-
     fn left(&self, _: FlightId, _: Duration) {
         self.left.add();
-    }
-
-    fn refused(&self, _: &CallError) {
-        self.refused.add();
     }
 }
 
@@ -110,7 +100,7 @@ impl Site {
         asked
     }
 
-    /// How many requests have begun an execution or joined one, each time that they did.
+    /// How often a request has begun an execution or joined one.
     pub(crate) fn placed(&self) -> usize {
         self.origin.begun.get() + self.flights.joined.get()
     }
