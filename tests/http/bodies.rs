@@ -9,13 +9,17 @@ use std::{
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response};
-use http_body_util::channel::{Channel, Sender};
-use shardflight::tower::{Alone, Coalesced, Policy};
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body_util::{
+    BodyExt,
+    channel::{Channel, Sender},
+};
+use shardflight::tower::{Alone, CoalesceLayer, Coalesced, Policy};
+use tower::{Layer, ServiceExt};
 
 use crate::{
     common::on_tokio,
-    net::{Execution, Site, answers, get, numbered, numbers},
+    net::{Execution, Flights, Origin, Site, answers, get, numbered, numbers},
 };
 
 type Piecewise = Sender<Bytes, io::Error>;
@@ -307,6 +311,39 @@ fn a_body_that_breaks_off_is_the_leaders_alone() {
             assert_eq!((site.flights.led.get(), site.flights.joined.get()), (led + 1, joined + 1));
             site.origin.gate.open();
             assert_eq!(numbers(&answers(next).await), [5, 5]);
+        }
+    });
+}
+
+/// It says one length, and its headers another. No server gets that to a client in one piece, so it is not
+/// for others. (hyper panics over it, which is why there is no socket here.)
+#[test]
+fn a_body_of_another_length_than_declared_is_the_leaders_alone() {
+    on_tokio(|| async {
+        for declared in ["10", "9", "11"] {
+            let (origin, flights) = (Origin::default(), Flights::default());
+            let service = origin.answering(move |_| {
+                let mut response = Response::new(Body::from("0123456789"));
+                let declared = HeaderValue::from_static(declared);
+                response.headers_mut().insert("content-length", declared);
+                response
+            });
+            let service = CoalesceLayer::new().observer(flights.clone()).layer(service);
+            let ask = || tokio::spawn(service.clone().oneshot(Request::from(get("/"))));
+            let leader = ask();
+            origin.begun.reaches(1).await;
+            let follower = ask();
+            flights.joined.reaches(1).await;
+            origin.gate.open();
+            let is_shared = declared == "10";
+            for asked in [leader, follower] {
+                let response = asked.await.expect("no panic").expect("a response");
+                let coalesced = response.extensions().get();
+                assert_eq!(coalesced != Some(&Coalesced::Alone(Alone::Failed)), is_shared);
+                let body = response.into_body().collect().await.expect("a body");
+                assert_eq!(body.to_bytes(), "0123456789");
+            }
+            assert_eq!(origin.begun.get(), if is_shared { 1 } else { 2 });
         }
     });
 }

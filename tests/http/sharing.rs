@@ -1,7 +1,15 @@
 //! Many requests, one execution: over HTTP/1.1 and HTTP/2, and what the followers get.
 
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
 use axum::{Router, body::Body, routing};
+use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, Version};
+use http_body::{Frame, SizeHint};
 use shardflight::tower::{CoalesceLayer, Coalesced, Policy};
 
 use crate::{
@@ -172,27 +180,54 @@ fn the_version_of_the_leaders_answer_is_not_its_followers() {
     });
 }
 
+/// As hyper's client has the body of an answer to HEAD over HTTP/2: at its end, and with the length that
+/// was declared.
+struct Ended;
+
+impl http_body::Body for Ended {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(None)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        true
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(5_000_000)
+    }
+}
+
 /// An answer to HEAD has the length of a body that it has not: it is shared as it is, also if that body
 /// would be over the limit.
 #[test]
 fn answers_to_head_are_shared_with_their_length() {
     on_tokio(|| async {
-        let answer = |Execution { number, request }| {
-            assert_eq!(request.method(), Method::HEAD);
-            let mut response = Response::new(Body::empty());
-            response.headers_mut().insert("content-length", HeaderValue::from_static("5000000"));
-            response.headers_mut().insert("x-number", number.into());
-            response
-        };
-        let site = Site::new(Policy::new(), answer).await;
-        let asked = site.place_many(2, &get("/").method(Method::HEAD)).await;
-        site.origin.gate.open();
-        let answers = answers(asked).await;
-        assert_eq!(answers[0].coalesced, Coalesced::Led { followers: 1 });
-        assert_eq!(answers[1].coalesced, Coalesced::Joined);
-        for answer in &answers {
-            assert_eq!(answer.header("content-length"), Some("5000000"));
-            assert_eq!((answer.header("x-number"), answer.text()), (Some("1"), ""));
+        for body in [Body::empty, || Body::new(Ended)] {
+            let answer = move |Execution { number, request }| {
+                assert_eq!(request.method(), Method::HEAD);
+                let mut response = Response::new(body());
+                let length = HeaderValue::from_static("5000000");
+                response.headers_mut().insert("content-length", length);
+                response.headers_mut().insert("x-number", number.into());
+                response
+            };
+            let site = Site::new(Policy::new(), answer).await;
+            let asked = site.place_many(2, &get("/").method(Method::HEAD)).await;
+            site.origin.gate.open();
+            let answers = answers(asked).await;
+            assert_eq!(answers[0].coalesced, Coalesced::Led { followers: 1 });
+            assert_eq!(answers[1].coalesced, Coalesced::Joined);
+            for answer in &answers {
+                assert_eq!(answer.header("content-length"), Some("5000000"));
+                assert_eq!((answer.header("x-number"), answer.text()), (Some("1"), ""));
+            }
         }
     });
 }
