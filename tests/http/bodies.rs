@@ -316,7 +316,7 @@ fn a_body_that_breaks_off_is_the_leaders_alone() {
 }
 
 /// It says one length, and its headers another. No server gets that to a client in one piece, so it is not
-/// for others. (hyper panics over it, which is why there is no socket here.)
+/// for others. (Built for debugging, hyper panics over it; so there is no socket here.)
 #[test]
 fn a_body_of_another_length_than_declared_is_the_leaders_alone() {
     on_tokio(|| async {
