@@ -9,7 +9,7 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use tokio::runtime;
+use tokio::{runtime, task};
 
 use crate::{Call, CallError, Group, Handle, flight::Ask, group::Owned, spawn, table::Given};
 
@@ -129,6 +129,8 @@ pin_project! {
     /// Work that is polled, and dropped, in the context of the runtime that it was begun in, if there was one.
     pub(crate) struct InRuntime<F> {
         runtime: Option<runtime::Handle>,
+        // The task that it was begun in, which is where most of it is polled, and in its runtime already.
+        task: Option<task::Id>,
         // None only when it has been dropped.
         #[pin]
         future: Option<F>,
@@ -137,7 +139,7 @@ pin_project! {
     impl<F> PinnedDrop for InRuntime<F> {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
-            let _context = this.runtime.as_ref().map(|runtime| runtime.enter());
+            let _context = enter(this.runtime, *this.task);
             this.future.set(None);
         }
     }
@@ -145,8 +147,17 @@ pin_project! {
 
 impl<F> InRuntime<F> {
     pub(crate) fn new(future: F) -> Self {
-        Self { runtime: runtime::Handle::try_current().ok(), future: Some(future) }
+        let runtime = runtime::Handle::try_current().ok();
+        Self { runtime, task: task::try_id(), future: Some(future) }
     }
+}
+
+fn enter(
+    runtime: &Option<runtime::Handle>,
+    task: Option<task::Id>,
+) -> Option<runtime::EnterGuard<'_>> {
+    let is_there = task.is_some() && task == task::try_id();
+    runtime.as_ref().filter(|_| !is_there).map(runtime::Handle::enter)
 }
 
 impl<F: Future> Future for InRuntime<F> {
@@ -154,7 +165,7 @@ impl<F: Future> Future for InRuntime<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        let _context = this.runtime.as_ref().map(|runtime| runtime.enter());
+        let _context = enter(this.runtime, *this.task);
         this.future.as_pin_mut().expect("dropped last").poll(cx)
     }
 }

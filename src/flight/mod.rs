@@ -164,7 +164,7 @@ pub(crate) use self::{
     pending::Pending,
     permit::Permit,
     reentry::Batch,
-    work::{Job, Payload, Relay, Relayed, Work},
+    work::{Job, Payload, Relay, Relayed, Work, relay},
 };
 
 use std::{

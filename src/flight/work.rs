@@ -130,6 +130,14 @@ impl<F: Future> Job<F::Output> for Work<F> {
     }
 }
 
+/// Makes work a flight's own.
+#[inline]
+pub(crate) fn relay<V>(future: impl Future<Output = V> + Send + 'static) -> Relay<V> {
+    #[cfg(feature = "tokio")]
+    let future = crate::tokio::InRuntime::new(future);
+    Box::pin(future)
+}
+
 /// Work that becomes the flight's own when it starts. Until then it is not pinned, and not boxed: who
 /// only follows allocates nothing for it.
 pub(crate) struct Relayed<F>(Option<F>);
@@ -145,10 +153,7 @@ impl<F> Unpin for Relayed<F> {}
 
 impl<F: Future + Send + 'static> Job<F::Output> for Relayed<F> {
     fn start(mut self: Pin<&mut Self>) -> Option<Relay<F::Output>> {
-        let future = self.0.take().expect("a caller leads once");
-        #[cfg(feature = "tokio")]
-        let future = crate::tokio::InRuntime::new(future);
-        Some(Box::pin(future))
+        Some(relay(self.0.take().expect("a caller leads once")))
     }
 
     fn poll(

@@ -1,14 +1,14 @@
 //! What a flight of requests comes to, and what a response says about how it was come by.
 
-use std::sync::Arc;
+use std::mem;
 
 use http::{
-    Extensions, HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version,
+    Extensions, HeaderMap, HeaderName, Response, StatusCode, Version,
     header::{CONNECTION, PROXY_AUTHENTICATE, TE, TRANSFER_ENCODING, UPGRADE},
 };
 use http_body::Body;
 
-use super::{Refusal, ResponseBody, body::Whole};
+use super::{Key, Refusal, ResponseBody, body::Whole};
 
 /// How a response was come by; every response of [`Coalesce`](super::Coalesce) has it among its extensions.
 ///
@@ -81,14 +81,15 @@ pub enum Alone {
 
 /// What everybody in a flight gets.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "most are shared, and a box is dearer than a move")]
 pub(super) enum Landed {
-    Shared(Arc<Answer>),
+    Shared(Answer),
     /// The response is for the request that was executed; all others run by themselves.
     Alone(Alone),
 }
 
-/// A response as it is shared.
-#[derive(Debug)]
+/// A response as it is shared: each clone is for one who follows.
+#[derive(Debug, Clone)]
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) version: Version,
@@ -96,62 +97,36 @@ pub(super) struct Answer {
     /// Those that the policy shares.
     pub(super) extensions: Extensions,
     pub(super) body: Whole,
-    /// What the response varies on beside its key, and what the request had there.
-    pub(super) varies: Vec<(HeaderName, Vec<HeaderValue>)>,
+    /// What the response varies on beside its key.
+    pub(super) varies: Vec<HeaderName>,
+    /// That of the request that was executed.
+    pub(super) key: Key,
 }
 
 impl Answer {
-    /// Whether it is an answer to requests with these headers, too (RFC 9111, 4.1).
-    pub(super) fn is_for(&self, request: &HeaderMap) -> bool {
-        self.varies.iter().all(|(name, values)| request.get_all(name).iter().eq(values))
+    /// Whether it is an answer to a request with this key, too (RFC 9111, 4.1).
+    pub(super) fn is_for(&self, key: &Key) -> bool {
+        self.varies.iter().all(|name| self.key.ignored(name).eq(key.ignored(name)))
     }
 
     /// The response of the request that was executed.
-    pub(super) fn into_own<B: Body>(
-        self: Arc<Self>,
-        extensions: Extensions,
-    ) -> Response<ResponseBody<B>> {
-        // Nobody else has it if nobody followed.
-        match Arc::try_unwrap(self) {
-            Ok(Self { status, version, headers, body, .. }) => {
-                respond(status, version, headers, extensions, body)
-            }
-            Err(shared) => shared.respond_with(shared.headers.clone(), extensions),
-        }
-    }
-
-    /// The response of any other.
-    pub(super) fn for_follower<B: Body>(&self) -> Response<ResponseBody<B>> {
-        let mut headers = self.headers.clone();
-        remove_hop_by_hop(&mut headers);
-        let mut response = self.respond_with(headers, self.extensions.clone());
-        // The other's connection may have been of HTTP/1.0; servers know their own.
-        *response.version_mut() = Version::default();
+    pub(super) fn into_own<B: Body>(self, extensions: Extensions) -> Response<ResponseBody<B>> {
+        let mut response = Response::new(ResponseBody::whole(self.body));
+        *response.status_mut() = self.status;
+        *response.version_mut() = self.version;
+        *response.headers_mut() = self.headers;
+        *response.extensions_mut() = extensions;
         response
     }
 
-    fn respond_with<B: Body>(
-        &self,
-        headers: HeaderMap,
-        extensions: Extensions,
-    ) -> Response<ResponseBody<B>> {
-        respond(self.status, self.version, headers, extensions, self.body.clone())
+    /// The response of any other.
+    pub(super) fn for_follower<B: Body>(mut self) -> Response<ResponseBody<B>> {
+        remove_hop_by_hop(&mut self.headers);
+        // The other's connection may have been of HTTP/1.0; servers know their own.
+        self.version = Version::default();
+        let extensions = mem::take(&mut self.extensions);
+        self.into_own(extensions)
     }
-}
-
-fn respond<B: Body>(
-    status: StatusCode,
-    version: Version,
-    headers: HeaderMap,
-    extensions: Extensions,
-    body: Whole,
-) -> Response<ResponseBody<B>> {
-    let mut response = Response::new(ResponseBody::whole(body));
-    *response.status_mut() = status;
-    *response.version_mut() = version;
-    *response.headers_mut() = headers;
-    *response.extensions_mut() = extensions;
-    response
 }
 
 /// They are about the connection of the request that was executed (RFC 9110, 7.6.1). `Trailer` is not: HTTP/1.1
@@ -172,7 +147,7 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use http::header::TRAILER;
+    use http::{HeaderValue, header::TRAILER};
 
     use super::*;
 

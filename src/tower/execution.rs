@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Request, Response, response};
+use http::{Extensions, HeaderName, Request, Response, response};
 use http_body::Body;
 use tower::{Service, ServiceExt};
 
@@ -21,17 +21,16 @@ use super::{
     layer::Shared,
     memory::Remembered,
 };
-use crate::flight::{FlightId, Job, Payload, Relay, Relayed};
+use crate::flight::{FlightId, Job, Payload, Relay, relay};
 
 /// What is only for the request that was executed.
-#[expect(clippy::large_enum_variant, reason = "there is one for each execution, on the heap")]
 pub(super) enum Own<C: Body, E> {
     /// Nothing yet, or no more.
     Nothing,
     /// Its response is shared, but for these.
     Extensions(Extensions),
     /// Its response, or its error, is nobody else's.
-    All(Result<Response<ResponseBody<C>>, E>),
+    All(Box<Result<Response<ResponseBody<C>>, E>>),
 }
 
 /// Where an execution leaves it. The execution may end in the task of another request.
@@ -62,18 +61,21 @@ where
     /// The key is the one under which things are remembered.
     pub(super) fn new(shared: Arc<Shared>, key: Key, service: S, request: Request<B>) -> Self {
         let begin: Begin<S, B, C, S::Error> = |shared, key, service, request, slot| {
-            let execution = execute(shared, key, service, request, slot);
-            let relay = Pin::new(&mut Relayed::new(execution)).start();
-            relay.expect("it goes to whoever leads")
+            relay(execute(shared, key, service, request, slot))
         };
         Self { shared, key, begin, waiting: Some((service, request)), slot: None }
     }
 }
 
 impl<S, B, C: Body, E> Execution<S, B, C, E> {
-    /// Of a request that has not been executed.
-    pub(super) fn headers(&self) -> Option<&HeaderMap> {
-        self.waiting.as_ref().map(|(_, request)| request.headers())
+    /// Whether the request was not executed.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.waiting.is_some()
+    }
+
+    /// That of the request, under which things are remembered.
+    pub(super) fn key(&self) -> &Key {
+        &self.key
     }
 
     /// What is there of a request that has not been executed.
@@ -125,11 +127,12 @@ where
     C: Body<Data = Bytes>,
 {
     let leave = |own| *slot.lock().unwrap_or_else(PoisonError::into_inner) = own;
-    let (method, asked) = (request.method().clone(), request.headers().clone());
+    let all = |result| leave(Own::All(Box::new(result)));
+    let method = request.method().clone();
     let (head, body) = match service.oneshot(request).await {
         Ok(response) => response.into_parts(),
         Err(error) => {
-            leave(Own::All(Err(error)));
+            all(Err(error));
             return shared.lands_alone(&key, Alone::Failed);
         }
     };
@@ -137,23 +140,31 @@ where
     let length = match judged.and_then(|()| shared.policy.judge_body(&method, &head, &body)) {
         Ok(length) => length,
         Err(why) => {
-            leave(Own::All(Ok(Response::from_parts(head, ResponseBody::streamed(body)))));
+            all(Ok(Response::from_parts(head, ResponseBody::streamed(body))));
             return shared.lands_alone(&key, why);
         }
     };
     let (why, body) = match gather(body, length, shared.policy.limits.max_body).await {
         Gathered::Whole(whole) => {
-            let varies = shared.varies(&key, &head, &asked);
+            let varies = shared.varies(&key, &head);
             let extensions = shared.policy.shared_extensions(&head.extensions);
             leave(Own::Extensions(head.extensions));
             let response::Parts { status, version, headers, .. } = head;
-            let answer = Answer { status, version, headers, extensions, body: whole, varies };
-            return Landed::Shared(Arc::new(answer));
+            let body = whole;
+            return Landed::Shared(Answer {
+                status,
+                version,
+                headers,
+                extensions,
+                body,
+                varies,
+                key,
+            });
         }
         Gathered::TooLarge(body) => (Alone::TooLarge, body),
         Gathered::Broken(body) => (Alone::Failed, body),
     };
-    leave(Own::All(Ok(Response::from_parts(head, body))));
+    all(Ok(Response::from_parts(head, body)));
     shared.lands_alone(&key, why)
 }
 
@@ -170,27 +181,14 @@ impl Shared {
         Landed::Alone(why)
     }
 
-    /// What the response varies on beside its key, and what was asked for there.
-    fn varies(
-        &self,
-        key: &Key,
-        head: &response::Parts,
-        asked: &HeaderMap,
-    ) -> Vec<(HeaderName, Vec<HeaderValue>)> {
+    /// What the response varies on beside its key. Newcomers know it before the followers are told.
+    fn varies(&self, key: &Key, head: &response::Parts) -> Vec<HeaderName> {
         let names = self.policy.varies_on(&head.headers);
-        if names.is_empty() {
-            return Vec::new();
+        if !names.is_empty() {
+            let varies = Remembered::Varies(names.as_slice().into());
+            self.memory.remember(key, varies, self.policy.limits.remember);
         }
-        let varies = Remembered::Varies(names.as_slice().into());
-        self.memory.remember(key, varies, self.policy.limits.remember);
-        let values = |name: &HeaderName| asked.get_all(name).iter().cloned().collect();
         names
-            .into_iter()
-            .map(|name| {
-                let values = values(&name);
-                (name, values)
-            })
-            .collect()
     }
 }
 

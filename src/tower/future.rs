@@ -72,14 +72,11 @@ pin_project! {
         C: Body,
     {
         shared: Arc<Shared>,
-        // As it was asked for; the flight's has the values of more headers, perhaps.
-        key: Key,
         variations: u8,
         #[pin]
         flight: Flight<S, B, C, E>,
         // Since it follows.
-        #[pin]
-        patience: Option<Sleep>,
+        patience: Option<Pin<Box<Sleep>>>,
     }
 }
 
@@ -138,9 +135,9 @@ where
         request: Request<B>,
     ) -> Self {
         let boarding = Boarding::new(Arc::clone(&shared), varied);
-        let execution = Execution::new(Arc::clone(&shared), key.clone(), service, request);
+        let execution = Execution::new(Arc::clone(&shared), key, service, request);
         let flight = Fly::new(boarding, execution, identity as Finish);
-        let call = Call { shared, key, variations: 0, flight, patience: None };
+        let call = Call { shared, variations: 0, flight, patience: None };
         Self { stage: Stage::Flying { call } }
     }
 
@@ -210,24 +207,22 @@ where
                 }
             },
             // It goes where it would go without the layer; not to one that had taken the execution over.
-            Err(payload) => match self.as_mut().execution().headers() {
-                None => resume_unwind(payload),
-                Some(_) => self.refuse(Refusal::Panicked(Panicked::from_payload(&*payload))),
+            Err(payload) => match self.as_mut().execution().is_waiting() {
+                false => resume_unwind(payload),
+                true => self.refuse(Refusal::Panicked(Panicked::from_payload(&*payload))),
             },
         })
     }
 
     /// Of one that waits for others. Who executes has all the time in the world, as without the layer.
     fn poll_patience(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ending<C, S::Error>> {
-        let mut this = self.project();
+        let this = self.project();
         let patience = this.shared.policy.limits.patience;
         let Some(followed) = this.flight.followed().filter(|_| patience != Duration::MAX) else {
             return Poll::Pending;
         };
-        if this.patience.is_none() {
-            this.patience.set(Some(sleep(patience)));
-        }
-        ready!(this.patience.as_pin_mut().expect("just set").poll(cx));
+        let sleep = this.patience.get_or_insert_with(|| Box::pin(sleep(patience)));
+        ready!(sleep.as_mut().poll(cx));
         // The first that loses its patience cuts the flight loose, the others find the one that it begins.
         let key = this.flight.enter().key.clone();
         let (table, hash) = this.shared.group.core().locate(&key);
@@ -242,30 +237,27 @@ where
             (Landed::Shared(answer), Some(Own::Extensions(extensions))) => {
                 Ending::Response(Ok(marked(answer.into_own(extensions), how)))
             }
-            (Landed::Shared(answer), _) => self.share(&answer, how),
+            (Landed::Shared(answer), _) => self.share(answer, how),
             (Landed::Alone(why), Some(Own::All(response))) => {
                 let mark = |response| marked(response, Coalesced::Alone(why));
-                Ending::Response(response.map(mark))
+                Ending::Response((*response).map(mark))
             }
             (Landed::Alone(why), _) => Ending::Alone(why),
         }
     }
 
     /// The answer to another request.
-    fn share(self: Pin<&mut Self>, answer: &Answer, how: Coalesced) -> Ending<C, S::Error> {
-        let mut this = self.project();
-        let execution = this.flight.as_mut().work().get_mut();
-        let headers = execution.headers().expect("it was not executed");
-        if answer.is_for(headers) {
+    fn share(self: Pin<&mut Self>, answer: Answer, how: Coalesced) -> Ending<C, S::Error> {
+        let this = self.project();
+        let key = this.flight.work().get_mut().key();
+        if answer.is_for(key) {
             return Ending::Response(Ok(marked(answer.for_follower(), how)));
         }
-        let names: Vec<_> = answer.varies.iter().map(|(name, _)| name.clone()).collect();
-        let varied = this.key.varied(&names, headers);
         *this.variations += 1;
         if *this.variations > VARIATIONS {
             return Ending::Alone(Alone::Varies);
         }
-        Ending::Again(varied)
+        Ending::Again(key.varied(&answer.varies))
     }
 
     fn refuse(&self, refusal: Refusal) -> Ending<C, S::Error> {
@@ -277,11 +269,12 @@ where
     /// Begins anew, with the request that it has.
     fn board(mut self: Pin<&mut Self>, key: Key) {
         let (service, request) = self.as_mut().take_back();
+        let asked = self.as_mut().execution().key().clone();
         let mut this = self.project();
         let boarding = Boarding::new(Arc::clone(this.shared), key);
-        let execution = Execution::new(Arc::clone(this.shared), this.key.clone(), service, request);
+        let execution = Execution::new(Arc::clone(this.shared), asked, service, request);
         this.flight.set(Fly::new(boarding, execution, identity as Finish));
-        this.patience.set(None);
+        *this.patience = None;
     }
 
     fn take_back(self: Pin<&mut Self>) -> (S, Request<B>) {

@@ -13,9 +13,12 @@ use super::{Alone, HeaderRule, Key, Policy};
 
 impl Policy {
     /// The key of a request that may share.
-    pub(super) fn key_of(&self, request: &request::Parts) -> Result<Key, Alone> {
+    pub(super) fn key_of(&self, request: &request::Parts, has_body: bool) -> Result<Key, Alone> {
         if !self.methods.contains(&request.method) {
             return Err(Alone::Method);
+        }
+        if has_body {
+            return Err(Alone::Body);
         }
         if self.requests.as_ref().is_some_and(|may| !may(request)) {
             return Err(Alone::Policy);
@@ -24,17 +27,19 @@ impl Policy {
         let mut spelling = Key::of(request, &target).ok_or(Alone::Authority)?;
         // As they come: who sends them in another order shares less, and the others pay nothing for order.
         for (name, value) in &request.headers {
-            let is_alone = match self.rule(name) {
-                HeaderRule::Alone => true,
-                HeaderRule::Directives => says(value, &["no-store", "no-cache"]),
-                HeaderRule::Key => {
-                    spelling.header(name, value);
-                    false
+            // It had one, which an outer layer may have taken.
+            if *name == TRANSFER_ENCODING || *name == CONTENT_LENGTH && value != "0" {
+                return Err(Alone::Body);
+            }
+            match self.rule(name) {
+                HeaderRule::Key => spelling.header(name, value),
+                HeaderRule::Ignore => spelling.ignored(name, value),
+                HeaderRule::Directives if !says(value, &["no-store", "no-cache"]) => {
+                    spelling.ignored(name, value);
                 }
-                HeaderRule::Ignore => false,
-            };
-            if is_alone {
-                return Err(Alone::Header(name.clone()));
+                HeaderRule::Directives | HeaderRule::Alone => {
+                    return Err(Alone::Header(name.clone()));
+                }
             }
         }
         // Not to be mistaken for a header: its name would be empty.
@@ -74,16 +79,17 @@ impl Policy {
         if !self.statuses.contains(&response.status) {
             return Err(Alone::Status(response.status));
         }
-        if headers.contains_key(SET_COOKIE) {
-            return Err(Alone::ResponseHeader(SET_COOKIE));
-        }
-        let private = ["private", "no-store", "no-cache"];
-        if headers.get_all(CACHE_CONTROL).iter().any(|value| says(value, &private)) {
-            return Err(Alone::ResponseHeader(CACHE_CONTROL));
-        }
-        // It varies on anything, or on nobody knows what.
-        if varied(headers).any(|name| name.is_none()) {
-            return Err(Alone::ResponseHeader(VARY));
+        for (name, value) in headers {
+            let is_private = match name {
+                name if *name == SET_COOKIE => true,
+                name if *name == CACHE_CONTROL => says(value, &["private", "no-store", "no-cache"]),
+                // It varies on anything, or on nobody knows what.
+                name if *name == VARY => varied(value).any(|name| name.is_none()),
+                _ => false,
+            };
+            if is_private {
+                return Err(Alone::ResponseHeader(name.clone()));
+            }
         }
         Ok(())
     }
@@ -115,7 +121,8 @@ impl Policy {
     pub(super) fn varies_on(&self, response: &HeaderMap) -> Vec<HeaderName> {
         let may_differ =
             |name: &HeaderName| !matches!(self.rule(name), HeaderRule::Key | HeaderRule::Alone);
-        let mut names: Vec<_> = varied(response).flatten().filter(may_differ).collect();
+        let values = response.get_all(VARY).iter();
+        let mut names: Vec<_> = values.flat_map(varied).flatten().filter(may_differ).collect();
         names.sort_by(|a, b| a.as_str().cmp(b.as_str()));
         names.dedup();
         names
@@ -123,10 +130,9 @@ impl Policy {
 }
 
 /// What `Vary` names; `None` is `*`, or what is no name.
-fn varied(response: &HeaderMap) -> impl Iterator<Item = Option<HeaderName>> {
-    let values = response.get_all(VARY).iter();
-    let names = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-    let names = names.map(<[u8]>::trim_ascii).filter(|name| !name.is_empty());
+fn varied(value: &HeaderValue) -> impl Iterator<Item = Option<HeaderName>> {
+    let names = value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+    let names = names.filter(|name| !name.is_empty());
     names.map(|name| HeaderName::from_bytes(name).ok().filter(|name| name != "*"))
 }
 
@@ -136,12 +142,6 @@ fn declared_length(method: &Method, headers: &HeaderMap) -> Option<u64> {
         return None;
     }
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-/// Whether a request had a body once, which an outer layer may have taken.
-pub(super) fn declares_body(headers: &HeaderMap) -> bool {
-    headers.contains_key(TRANSFER_ENCODING)
-        || headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0")
 }
 
 /// Whether a failure is what keeps the response from being shared; it may be over soon.

@@ -1,8 +1,14 @@
 //! `Key`: what a request must have in common with another to share its execution.
 
-use std::{fmt, sync::Arc};
+use std::{
+    cell::Cell,
+    fmt,
+    hash::{Hash, Hasher},
+    iter, mem,
+    sync::Arc,
+};
 
-use http::{HeaderMap, HeaderName, HeaderValue, header::HOST, request::Parts};
+use http::{HeaderName, HeaderValue, header::HOST, request::Parts};
 
 /// What tells requests apart: the method, the authority, path and query, and the headers that the
 /// [`Policy`](super::Policy) has in its keys.
@@ -13,52 +19,91 @@ use http::{HeaderMap, HeaderName, HeaderValue, header::HOST, request::Parts};
 /// Made by a [`CoalesceLayer`](super::CoalesceLayer) for each request that may share; seen in
 /// [`CoalesceLayer::in_flight`](super::CoalesceLayer::in_flight). It is shown as the method and the
 /// target alone, because headers may hold what does not belong into a log.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Key(Arc<[u8]>);
+#[derive(Clone)]
+pub struct Key {
+    /// The key, and after it the headers that are not part of it.
+    bytes: Arc<[u8]>,
+    length: usize,
+}
 
 impl Key {
     /// Begins a key with what every request has. `None` if it is not clear whom the request is for.
     pub(super) fn of(request: &Parts, target: &str) -> Option<Spelling> {
-        let mut spelling = Spelling(Vec::with_capacity(256));
+        let mut spelling = Spelling::begin();
         spelling.part(request.method.as_str().as_bytes());
         spelling.part(target.as_bytes());
         spelling.authority(request)?;
         Some(spelling)
     }
 
-    /// The same key, with the values that these headers have.
-    pub(super) fn varied(&self, names: &[HeaderName], headers: &HeaderMap) -> Self {
-        let mut spelling = Spelling(Vec::with_capacity(self.0.len() + 64));
-        spelling.0.extend_from_slice(&self.0);
+    /// The same key, with what these headers are, which were not part of it.
+    pub(super) fn varied(&self, names: &[HeaderName]) -> Self {
+        let mut spelling = Spelling::begin();
+        spelling.key.extend_from_slice(self.key());
+        spelling.ignored.extend_from_slice(&self.bytes[self.length..]);
         for name in names {
-            headers.get_all(name).iter().for_each(|value| spelling.header(name, value));
+            for value in self.ignored(name) {
+                spelling.part(name.as_str().as_bytes());
+                spelling.part(value);
+            }
         }
         spelling.done()
     }
 
-    /// In bytes.
+    /// The values of a header that is not part of the key.
+    pub(super) fn ignored(&self, name: &HeaderName) -> impl Iterator<Item = &[u8]> {
+        let mut parts = parts(&self.bytes[self.length..]);
+        let pairs = iter::from_fn(move || Some((parts.next()?, parts.next()?)));
+        pairs.filter(move |(other, _)| *other == name.as_str().as_bytes()).map(|(_, value)| value)
+    }
+
+    fn key(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+
+    /// In bytes, with all headers.
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.bytes.len()
     }
 
     /// The method of the request.
     pub fn method(&self) -> &str {
-        self.text(0).0
+        self.text(0)
     }
 
     /// Path and query of the request, or what the policy has instead of them.
     pub fn target(&self) -> &str {
-        self.text(self.text(0).1).0
+        self.text(1)
     }
 
-    /// The part that begins there, and where the next one does.
-    fn text(&self, at: usize) -> (&str, usize) {
-        let (length, rest) =
-            self.0[at..].split_first_chunk().expect("a part has its length before it");
-        let length = u32::from_le_bytes(*length) as usize;
-        let text = std::str::from_utf8(&rest[..length]).expect("these parts are text");
-        (text, at + size_of::<u32>() + length)
+    fn text(&self, n: usize) -> &str {
+        let part = parts(self.key()).nth(n).expect("every key has it");
+        std::str::from_utf8(part).expect("these parts are text")
     }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for Key {}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.key().hash(state);
+    }
+}
+
+/// One after the other, each with its length before it.
+fn parts(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    iter::from_fn(move || {
+        let (length, rest) = bytes.split_first_chunk()?;
+        let (part, rest) = rest.split_at(u32::from_le_bytes(*length) as usize);
+        bytes = rest;
+        Some(part)
+    })
 }
 
 impl fmt::Display for Key {
@@ -74,21 +119,52 @@ impl fmt::Debug for Key {
 }
 
 /// A key that is being written.
-pub(super) struct Spelling(Vec<u8>);
+pub(super) struct Spelling {
+    key: Vec<u8>,
+    ignored: Vec<u8>,
+}
+
+thread_local! {
+    /// What the last key was written in: its room is used again.
+    static ROOM: Cell<[Vec<u8>; 2]> = const { Cell::new([Vec::new(), Vec::new()]) };
+}
+
+/// In bytes: what a thread keeps of it. Few requests have more headers.
+const MOST_ROOM: usize = 16 * 1024;
+
+impl Drop for Spelling {
+    fn drop(&mut self) {
+        let room = [mem::take(&mut self.key), mem::take(&mut self.ignored)];
+        if room.iter().all(|room| room.capacity() <= MOST_ROOM) {
+            // A thread that ends keeps nothing.
+            let _ = ROOM.try_with(|kept| kept.set(room));
+        }
+    }
+}
 
 impl Spelling {
-    /// Something more.
-    pub(super) fn part(&mut self, part: &[u8]) {
-        // No part comes near: hyper reads headers of some hundred KiB at most, and a `Uri` has 64 KiB.
-        let length = u32::try_from(part.len()).expect("a part of a key has less than 4 GiB");
-        self.0.extend_from_slice(&length.to_le_bytes());
-        self.0.extend_from_slice(part);
+    fn begin() -> Self {
+        let [mut key, mut ignored] = ROOM.try_with(Cell::take).unwrap_or_default();
+        key.clear();
+        ignored.clear();
+        Self { key, ignored }
     }
 
-    /// One line of it.
+    /// Something more.
+    pub(super) fn part(&mut self, part: &[u8]) {
+        write(&mut self.key, part);
+    }
+
+    /// One line of a header.
     pub(super) fn header(&mut self, name: &HeaderName, value: &HeaderValue) {
         self.part(name.as_str().as_bytes());
         self.part(value.as_bytes());
+    }
+
+    /// One of a header that is not part of the key, but may turn out to be what a response varies on.
+    pub(super) fn ignored(&mut self, name: &HeaderName, value: &HeaderValue) {
+        write(&mut self.ignored, name.as_str().as_bytes());
+        write(&mut self.ignored, value.as_bytes());
     }
 
     /// Whom the request is for: the URI says it (HTTP/2, and requests to proxies), or `Host` does. If both do,
@@ -108,18 +184,27 @@ impl Spelling {
         if authority.contains(&b'@') {
             return None;
         }
-        let start = self.0.len() + size_of::<u32>();
+        let start = self.key.len() + size_of::<u32>();
         self.part(authority);
-        self.0[start..].make_ascii_lowercase();
+        self.key[start..].make_ascii_lowercase();
         // Handlers that see `https` redirect to it. HTTP/1.1 says neither on the wire.
         let scheme = request.uri.scheme_str().filter(|scheme| *scheme != "http");
         self.part(scheme.unwrap_or_default().as_bytes());
         Some(())
     }
 
-    pub(super) fn done(self) -> Key {
-        Key(self.0.into())
+    pub(super) fn done(mut self) -> Key {
+        let length = self.key.len();
+        self.key.extend_from_slice(&self.ignored);
+        Key { bytes: self.key.as_slice().into(), length }
     }
+}
+
+fn write(to: &mut Vec<u8>, part: &[u8]) {
+    // No part comes near: hyper reads headers of some hundred KiB at most, and a `Uri` has 64 KiB.
+    let length = u32::try_from(part.len()).expect("a part of a key has less than 4 GiB");
+    to.extend_from_slice(&length.to_le_bytes());
+    to.extend_from_slice(part);
 }
 
 #[cfg(all(test, not(loom)))]
@@ -166,6 +251,10 @@ mod tests {
     }
 
     fn key(parts: &Parts) -> Key {
+        key_of(parts, &[])
+    }
+
+    fn key_of(parts: &Parts, agents: &[String]) -> Key {
         let mut request = Request::builder().method(parts.method).uri(&parts.target);
         if let Some(host) = &parts.host {
             request = request.header(HOST, host);
@@ -175,9 +264,12 @@ mod tests {
                 request = request.header(name, HeaderValue::from_str(value).unwrap());
             }
         }
+        for agent in agents {
+            request = request.header("user-agent", agent);
+        }
         let (request, ()) = request.body(()).unwrap().into_parts();
         let custom = parts.custom.clone();
-        Policy::new().key(move |_| Some(custom.clone())).key_of(&request).unwrap()
+        Policy::new().key(move |_| Some(custom.clone())).key_of(&request, false).unwrap()
     }
 
     #[test]
@@ -187,7 +279,7 @@ mod tests {
             for host in hosts {
                 request = request.header(HOST, *host);
             }
-            Policy::new().key_of(&request.body(()).unwrap().into_parts().0).ok()
+            Policy::new().key_of(&request.body(()).unwrap().into_parts().0, false).ok()
         };
         let one = key("http://example.org/", &[]);
         assert!(one.is_some());
@@ -226,11 +318,9 @@ mod tests {
             custom in prop_oneof![text(), "(user-agent)?[a-b]{0,2}"],
             agents in prop::collection::vec(value(), 1..3),
         ) {
-            let mut headers = HeaderMap::new();
-            for agent in &agents {
-                headers.append("user-agent", HeaderValue::from_str(agent).unwrap());
-            }
-            let varied = key(&one).varied(&[http::header::USER_AGENT], &headers);
+            let varied = key_of(&one, &agents).varied(&[http::header::USER_AGENT]);
+            prop_assert!(varied.ignored(&http::header::USER_AGENT).eq(agents.iter().map(String::as_bytes)));
+            prop_assert_eq!(&key_of(&one, &agents), &key(&one));
             prop_assert_ne!(varied, key(&Parts { custom, ..one }));
         }
     }

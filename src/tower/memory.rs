@@ -62,7 +62,7 @@ mod tests {
 
     fn key(n: usize) -> Key {
         let (request, ()) = Request::get(format!("/{n}")).body(()).unwrap().into_parts();
-        Policy::new().key_of(&request).unwrap()
+        Policy::new().key_of(&request, false).unwrap()
     }
 
     #[tokio::test(start_paused = true)]

@@ -11,9 +11,7 @@ use http::{Request, Response};
 use http_body::Body;
 use tower::Service;
 
-use super::{
-    Alone, ResponseBody, ResponseFuture, judge::declares_body, layer::Shared, memory::Remembered,
-};
+use super::{Alone, ResponseBody, ResponseFuture, layer::Shared, memory::Remembered};
 
 /// A service whose concurrent requests for the same thing share one execution. Made by
 /// [`CoalesceLayer`](super::CoalesceLayer).
@@ -120,13 +118,11 @@ where
         // A clone, which nobody has asked whether it is ready: whoever executes it does.
         let service = self.inner.clone();
         let (parts, body) = request.into_parts();
-        let judged = self.shared.policy.key_of(&parts).and_then(|key| {
-            if !body.is_end_stream() || declares_body(&parts.headers) {
-                return Err(Alone::Body);
-            }
+        let has_body = !body.is_end_stream();
+        let judged = self.shared.policy.key_of(&parts, has_body).and_then(|key| {
             match self.shared.memory.recall(&key) {
                 None => Ok((key.clone(), key)),
-                Some(Remembered::Varies(names)) => Ok((key.varied(&names, &parts.headers), key)),
+                Some(Remembered::Varies(names)) => Ok((key.varied(&names), key)),
                 Some(Remembered::Alone) => Err(Alone::Remembered),
             }
         });
