@@ -1,11 +1,14 @@
 //! The database as a service has it: a few connections, for which queries queue.
 
 use std::{
+    future::pending,
+    panic::resume_unwind,
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
+    time::{Duration, Instant},
 };
 
 use async_channel::{Receiver, Sender};
@@ -18,6 +21,8 @@ pub struct Database {
     // The connections that are not in use. Who takes one out puts it back.
     idle: (Sender<Connection>, Receiver<Connection>),
     queries: Arc<AtomicUsize>,
+    // Nanoseconds.
+    busy: Arc<AtomicU64>,
 }
 
 impl Database {
@@ -29,7 +34,7 @@ impl Database {
         for _ in 0..connections {
             give_back(&idle.0, Connection::open_with_flags(path, flags)?);
         }
-        Ok(Self { idle, queries: Arc::default() })
+        Ok(Self { idle, queries: Arc::default(), busy: Arc::default() })
     }
 
     /// For tasks.
@@ -42,7 +47,12 @@ impl Database {
         // A query that has begun runs to its end and gives its connection back, even if the caller
         // has gone by then.
         let queried = spawn_blocking(move || database.run(connection, query));
-        queried.await.expect("a query does not panic")
+        match queried.await {
+            Ok(answer) => answer,
+            Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
+            // The runtime is shutting down, and so will this task be.
+            Err(_) => pending().await,
+        }
     }
 
     /// For threads.
@@ -56,9 +66,17 @@ impl Database {
         self.queries.load(Relaxed)
     }
 
+    /// How long a query takes, on the mean of all so far.
+    pub fn mean(&self) -> Duration {
+        let nanos = self.busy.load(Relaxed) / (self.queries() as u64).max(1);
+        Duration::from_nanos(nanos)
+    }
+
     fn run<T>(&self, connection: Connection, query: impl FnOnce(&Connection) -> T) -> T {
         self.queries.fetch_add(1, Relaxed);
+        let begun = Instant::now();
         let answer = query(&connection);
+        self.busy.fetch_add(begun.elapsed().as_nanos() as u64, Relaxed);
         give_back(&self.idle.0, connection);
         answer
     }

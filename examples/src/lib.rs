@@ -1,11 +1,13 @@
-//! What the example programs share: a service with a database behind it, and its measurements; and
-//! the book that the soak keeps.
+//! What the example programs share: a service with a database behind it, and its measurements; the same
+//! over HTTP, with a page; and the book that the soak keeps.
 
 pub mod customers;
 pub mod database;
 pub mod heap;
 pub mod ledger;
+pub mod listen;
 pub mod measure;
 pub mod orders;
 pub mod progress;
+pub mod report_server;
 pub mod reports;

@@ -76,6 +76,13 @@ pub struct Row {
     p99: Duration,
 }
 
+impl Row {
+    /// How many the database was asked.
+    pub fn queries(&self) -> usize {
+        self.queries
+    }
+}
+
 /// The names of the columns.
 pub const HEADER: &str =
     "                          requests     queries      wall       p50       p99";

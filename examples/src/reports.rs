@@ -1,10 +1,15 @@
 //! The service: a year's sales of one business in one region, summed up by SQLite for each request.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
+use anyhow::Context;
 use rusqlite::Connection;
+use serde::Serialize;
 
-use crate::database::Database;
+use crate::{
+    database::Database,
+    orders::{self, REGIONS},
+};
 
 /// What a report is about: the key of a [`shardflight::Group`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -14,7 +19,7 @@ pub struct Key {
 }
 
 /// One line of a report.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct Month {
     pub month: String,
     pub orders: i64,
@@ -35,6 +40,21 @@ const TOTALS: &str = "
 #[derive(Clone)]
 pub struct Reports {
     database: Database,
+}
+
+/// Opens the service on a database of `rows` orders, which is made first if it is not there.
+pub fn open(rows: u64, connections: usize) -> anyhow::Result<(Database, Reports)> {
+    let path = orders::find(rows)?;
+    let unusable = orders::unusable(&path);
+    let database = Database::open(&path, connections).with_context(&unusable)?;
+    let reports = Reports::new(database.clone());
+    let start = Instant::now();
+    for region in REGIONS {
+        reports.report_blocking(Key { business: 1, region }).with_context(&unusable)?;
+    }
+    let each = start.elapsed() / REGIONS.len() as u32;
+    println!("One report takes {each:.1?}; there are {connections} connections\n");
+    Ok((database, reports))
 }
 
 impl Reports {
@@ -78,7 +98,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::orders::{self, BUSINESSES, REGIONS};
+    use crate::orders::BUSINESSES;
 
     const ROWS: u64 = 4_000;
 

@@ -13,8 +13,8 @@ use clap::Parser;
 use examples::{
     database::Database,
     measure::{HEADER, Row, Run},
-    orders::{self, REGIONS},
-    reports::{Answer, Key, Reports},
+    orders::REGIONS,
+    reports::{self, Answer, Key, Reports},
 };
 use shardflight::Group;
 use tokio::{runtime::Runtime, task::JoinSet};
@@ -63,7 +63,7 @@ fn shared_blocking(app: &App, key: Key) -> Answer {
 
 fn main() -> anyhow::Result<()> {
     let Args { rows, requests } = Args::parse();
-    let (database, reports) = open(rows)?;
+    let (database, reports) = reports::open(rows, CONNECTIONS)?;
     let app = App { database, reports, group: Group::new() };
 
     let runtime = Runtime::new()?;
@@ -79,21 +79,6 @@ fn main() -> anyhow::Result<()> {
         println!("{row}");
     }
     Ok(())
-}
-
-/// Opens the service on its database, which is made first if it is not there.
-fn open(rows: u64) -> anyhow::Result<(Database, Reports)> {
-    let path = orders::find(rows)?;
-    let unusable = orders::unusable(&path);
-    let database = Database::open(&path, CONNECTIONS).with_context(&unusable)?;
-    let reports = Reports::new(database.clone());
-    let start = Instant::now();
-    for key in keys().take(REGIONS.len()) {
-        reports.report_blocking(key).with_context(&unusable)?;
-    }
-    let each = start.elapsed() / REGIONS.len() as u32;
-    println!("One report takes {each:.1?}; there are {CONNECTIONS} connections\n");
-    Ok((database, reports))
 }
 
 /// What is asked for: one business, its regions in turn, over and over.

@@ -1,0 +1,125 @@
+//! A short load in each way, over real sockets, and what it must have come to.
+
+use std::{collections::HashSet, net::SocketAddr, time::Duration};
+
+use anyhow::{Context, ensure};
+use axum::{
+    body::{Body, Bytes},
+    http::{
+        Method, Request, Response,
+        header::{CONTENT_TYPE, SET_COOKIE},
+    },
+};
+use examples::{
+    database::Database,
+    measure::{HEADER, Row, Run},
+    orders::REGIONS,
+    report_server::{
+        load::{Plan, Requests},
+        traffic::Way,
+    },
+};
+use http_body_util::BodyExt;
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use serde_json::{Value, json};
+use tokio::{task::JoinSet, time};
+
+const CLIENTS: usize = 200;
+/// How long the page's events may take to show a load that has been started.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Two seconds of them.
+const MOMENTS: usize = 8;
+
+pub(crate) async fn check(database: &Database, address: SocketAddr) -> anyhow::Result<()> {
+    let (plain, _) = burst("without the layer", Way::Plain, database, address).await?;
+    let (shared, _) = burst("with the layer", Way::Shared, database, address).await?;
+    let (session, answers) = burst("with it, Set-Cookie", Way::Session, database, address).await?;
+    println!("\n{HEADER}\n{plain}\n{shared}\n{session}\n");
+
+    ensure!(plain.queries() == CLIENTS, "without the layer each request has a query");
+    ensure!(shared.queries() * 5 <= CLIENTS, "the layer did not share");
+    ensure!(session.queries() == CLIENTS, "the layer shared an answer that has a cookie");
+    let cookies: HashSet<_> =
+        answers.iter().filter_map(|answer| answer.headers().get(SET_COOKIE)).collect();
+    ensure!(cookies.len() == CLIENTS, "two clients have the same cookie");
+
+    let moment =
+        time::timeout(PATIENCE, page(address)).await.context("the page shows no load")??;
+    let rate = |name: &str| moment["point"][name].as_f64().unwrap_or_default();
+    let (requests, executions) = (rate("requests_per_second"), rate("executions_per_second"));
+    println!(
+        "The page, with {CLIENTS} clients: {requests:.0} requests/s, {executions:.0} executions/s"
+    );
+    ensure!(
+        executions > 0. && requests > 4. * executions,
+        "the page does not show that they share"
+    );
+    Ok(())
+}
+
+/// A request of each client, all at once.
+async fn burst(
+    name: &'static str,
+    way: Way,
+    database: &Database,
+    address: SocketAddr,
+) -> anyhow::Result<(Row, Vec<Response<Bytes>>)> {
+    let requests = Requests::default();
+    let plan = Plan { way, clients: CLIENTS, reports: REGIONS.len() };
+    let mut run = Run::start(name, CLIENTS, database);
+    let mut clients = JoinSet::new();
+    for uri in plan.uris(address).into_iter().cycle().take(CLIENTS) {
+        let requests = requests.clone();
+        clients.spawn(async move { requests.get(uri).await });
+    }
+    let mut answers = Vec::new();
+    while let Some(answered) = clients.join_next().await {
+        let (answer, latency) = answered??;
+        ensure!(answer.status().is_success(), "{name}: {}", answer.status());
+        run.answered(latency);
+        answers.push(answer);
+    }
+    Ok((run.finish(), answers))
+}
+
+/// Starts a load as the page does, and waits for the event that shows it.
+async fn page(address: SocketAddr) -> anyhow::Result<Value> {
+    let client = Client::builder(TokioExecutor::new()).build_http();
+    let request = |method, path: &str, body| {
+        let request = Request::builder().method(method).uri(format!("http://{address}{path}"));
+        request.header(CONTENT_TYPE, "application/json").body(Body::from(body))
+    };
+    let page = client.request(request(Method::GET, "/", String::new())?).await?;
+    ensure!(page.status().is_success(), "the page: {}", page.status());
+    let mut events = client.request(request(Method::GET, "/events", String::new())?).await?;
+
+    let plan = json!({ "way": "shared", "clients": CLIENTS, "reports": REGIONS.len() });
+    let started = client.request(request(Method::POST, "/load", plan.to_string())?).await?;
+    ensure!(started.status().is_success(), "the load: {}", started.status());
+
+    // Rates are those of a second: at first there is something else in them.
+    let mut moments = 0;
+    let mut unread = String::new();
+    loop {
+        let frame = events.frame().await.context("the events have ended")??;
+        unread.push_str(str::from_utf8(frame.data_ref().context("not an event")?)?);
+        while let Some((event, rest)) = unread.split_once("\n\n") {
+            let moment = moment(event)?;
+            unread = rest.to_owned();
+            let Some(moment) = moment.filter(|moment| moment["load"] == plan) else { continue };
+            moments += 1;
+            if moments == MOMENTS {
+                client.request(request(Method::DELETE, "/load", String::new())?).await?;
+                return Ok(moment);
+            }
+        }
+    }
+}
+
+fn moment(event: &str) -> anyhow::Result<Option<Value>> {
+    let field = |name| event.lines().find_map(|line| line.strip_prefix(name));
+    match (field("event: "), field("data: ")) {
+        (Some("moment"), Some(data)) => Ok(Some(serde_json::from_str(data)?)),
+        _ => Ok(None),
+    }
+}

@@ -1,0 +1,57 @@
+//! The reports over HTTP, with the layer and without, and a page that shows what it does.
+
+mod clock;
+mod endpoints;
+pub mod load;
+mod moment;
+mod page;
+mod tally;
+pub mod traffic;
+
+use std::net::SocketAddr;
+
+use axum::{
+    Router,
+    middleware::from_fn_with_state,
+    routing::{MethodRouter, get, post},
+};
+use shardflight::tower::CoalesceLayer;
+
+use self::{
+    clock::Moments,
+    load::Load,
+    traffic::{Traffic, Way},
+};
+use crate::{database::Database, reports::Reports};
+
+/// Everything, for the server at `address`, to which its own load connects. Needs a tokio runtime.
+pub fn router(database: Database, address: SocketAddr) -> Router {
+    let traffic = Traffic::default();
+    let load = Load::new(address, traffic.clone());
+    let moments = Moments::start(traffic.clone(), load.clone(), database.clone());
+    Router::new()
+        .route("/", get(page::page))
+        .route("/events", get(page::events).with_state(moments))
+        .route("/load", post(page::start_load).delete(page::stop_load).with_state(load))
+        .merge(reports(traffic).with_state(Reports::new(database)))
+}
+
+/// The same report in three ways.
+fn reports(traffic: Traffic) -> Router<Reports> {
+    let inside = |way, endpoint: MethodRouter<Reports>| {
+        endpoint.layer(from_fn_with_state((traffic.clone(), way), traffic::executions))
+    };
+    let outside = |way, endpoint: MethodRouter<Reports>| {
+        endpoint.layer(from_fn_with_state((traffic.clone(), way), traffic::answers))
+    };
+
+    let plain = inside(Way::Plain, get(endpoints::report));
+    // This is all there is to sharing:
+    let shared = inside(Way::Shared, get(endpoints::report)).layer(CoalesceLayer::new());
+    let session = inside(Way::Session, get(endpoints::session)).layer(CoalesceLayer::new());
+
+    Router::new()
+        .route("/plain/report/{region}", outside(Way::Plain, plain))
+        .route("/report/{region}", outside(Way::Shared, shared))
+        .route("/session/report/{region}", outside(Way::Session, session))
+}

@@ -1,0 +1,23 @@
+// Numbers as they are read.
+
+const digits = (most) => new Intl.NumberFormat("en", { maximumFractionDigits: most });
+const [whole, tenths] = [digits(0), digits(1)];
+
+function count(number) {
+  if (number >= 1e6) return `${tenths.format(number / 1e6)} M`;
+  return (number > 0 && number < 10 ? tenths : whole).format(number);
+}
+
+function millis(ms) {
+  if (ms === null) return "–";
+  return ms < 1000 ? `${(ms < 10 ? tenths : whole).format(ms)} ms` : `${tenths.format(ms / 1000)} s`;
+}
+
+function seconds(s) {
+  if (s < 60) return `${(s < 10 ? tenths : whole).format(s)} s`;
+  return s < 3600 ? `${tenths.format(s / 60)} min` : `${tenths.format(s / 3600)} h`;
+}
+
+function plural(number, one, many = `${one}s`) {
+  return `${count(number)} ${count(number) === "1" ? one : many}`;
+}

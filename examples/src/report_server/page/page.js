@@ -1,0 +1,227 @@
+// The page: what the events say is shown, and what is chosen is told to the server.
+
+const $ = (id) => document.getElementById(id);
+const text = (id, what) => { $(id).textContent = what; };
+
+const ago = (s) => (s ? `${tenths.format(s)} s ago` : "now");
+const rates = new Chart(document.querySelector("#rates .chart"), {
+  lines: [["requests_per_second", "requests"], ["executions_per_second", "executions"]],
+  area: ["requests_per_second", "executions_per_second", "saved"],
+  zero: true, least: 1000, unit: count,
+  nothing: "No requests in the last minute",
+  reading: (point, s) => `${ago(s)}\n${count(point.requests_per_second)} requests per second\n`
+    + `${count(point.executions_per_second)} executions per second`,
+});
+const latencies = new Chart(document.querySelector("#latencies .chart"), {
+  lines: [["p50_ms", "p50"], ["p99_ms", "p99"]],
+  zero: false, least: 1000, unit: millis,
+  nothing: "No requests in the last minute",
+  reading: (point, s) => `${ago(s)}\nmedian ${millis(point.p50_ms)}\n`
+    + `99th percentile ${millis(point.p99_ms)}`,
+});
+
+/* The load. */
+
+const form = $("load");
+const button = form.querySelector("button");
+const notes = {
+  shared: "Requests for the same report that overlap share one execution, and get the same answer.",
+  plain: "Every request is an execution of its own, and waits for a connection to the database.",
+  session: "The same layer, but every answer sets a cookie. Those are never shared: the layer sees that "
+    + "at the headers, lets everybody run, and remembers it.",
+};
+let running = null; // the plan that the server runs
+let changed = -Infinity; // when something was chosen here that its events may not show yet
+
+const chosen = () => ({
+  way: form.elements.way.value,
+  clients: $("clients").valueAsNumber,
+  reports: $("reports").valueAsNumber,
+});
+
+function showChosen() {
+  const plan = chosen();
+  for (const id of ["clients", "reports"]) form.querySelector(`[for=${id}] + output`).value = plan[id];
+  text("way-note", notes[plan.way]);
+}
+
+function showRunning(plan) {
+  if (performance.now() - changed < 1000) return;
+  running = plan;
+  button.textContent = plan ? "Stop" : "Start";
+  button.classList.toggle("stop", plan !== null);
+  if (!plan || form.querySelector("input[type=range]:active")) return;
+  form.elements.way.value = plan.way;
+  $("clients").value = plan.clients;
+  $("reports").value = plan.reports;
+  showChosen();
+}
+
+async function tell(plan) {
+  showRunning(plan);
+  changed = performance.now();
+  const refused = $("refused");
+  try {
+    const answer = await fetch("load", plan
+      ? { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(plan) }
+      : { method: "DELETE" });
+    refused.hidden = answer.ok;
+    if (!answer.ok) refused.textContent = `The server refused: ${await answer.text()}`;
+  } catch {
+    refused.hidden = false;
+    refused.textContent = "The server does not answer.";
+  }
+}
+
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  changed = -Infinity;
+  tell(running ? null : chosen());
+});
+form.addEventListener("input", () => {
+  changed = performance.now();
+  showChosen();
+});
+form.addEventListener("change", () => {
+  showChosen();
+  changed = -Infinity;
+  if (running) tell(chosen());
+});
+document.querySelector(".scale").addEventListener("change", (event) => {
+  rates.log = event.target.value === "log";
+  rates.draw();
+});
+
+/* What is shown. */
+
+function showFigures({ point, saved, air }) {
+  const { requests_per_second: requests, executions_per_second: executions } = point;
+  text("requests", count(requests));
+  text("requests-note", air.requests ? `${plural(air.requests, "more is", "more are")} waiting` : "nobody is waiting");
+  text("executions", count(executions));
+  text("executions-note", executions ? `one for ${plural(requests / executions, "request")}` : "");
+  text("saved", requests ? `${tenths.format(100 * Math.max(0, 1 - executions / requests))} %` : "–");
+  text("saved-note", `${plural(saved.requests, "request")} so far`);
+  text("time-saved", seconds(saved.seconds));
+  text("time-saved-note", `at ${millis(saved.query_ms)} a query`);
+  text("p50", millis(point.p50_ms));
+  text("p99-note", `99th percentile ${millis(point.p99_ms)}`);
+}
+
+const names = { plain: "Without the layer", shared: "With the layer", session: "With it, Set\u2011Cookie" };
+
+function cell(row, what, name = "td") {
+  const cell = row.appendChild(document.createElement(name));
+  if (name === "th") cell.scope = "row";
+  cell.textContent = what;
+  return cell;
+}
+
+function showLatest(latest, load) {
+  const rows = latest.map((one) => {
+    const row = document.createElement("tr");
+    const name = cell(row, names[one.way], "th");
+    const plan = name.appendChild(document.createElement("small"));
+    plan.textContent = one.plan
+      ? `${plural(one.plan.clients, "client")}, ${plural(one.plan.reports, "report")}` : "not yet run";
+    row.className = load?.way === one.way ? "running" : one.requests ? "" : "none";
+    const some = (value) => (one.requests ? value : "–");
+    cell(row, some(count(one.requests)));
+    cell(row, some(count(one.executions)));
+    cell(row, some(count(one.requests_per_second)));
+    cell(row, millis(one.p50_ms));
+    cell(row, millis(one.p99_ms));
+    return row;
+  });
+  document.querySelector("#latest tbody").replaceChildren(...rows);
+  showRatio(...latest);
+}
+
+// Only of what is comparable.
+function showRatio(plain, shared) {
+  const same = (field) => plain.plan?.[field] === shared.plan?.[field];
+  if (!plain.requests || !shared.requests || !plain.plan || !same("clients") || !same("reports")) {
+    text("ratio", "Run the same load with the layer and without to compare them.");
+    return;
+  }
+  const times = document.createElement("b");
+  times.textContent = `${count(shared.requests_per_second / plain.requests_per_second)} times`;
+  const medians = `${millis(shared.p50_ms)} instead of ${millis(plain.p50_ms)}`;
+  $("ratio").replaceChildren("With the layer ", times, ` the requests per second, at a median of ${medians}.`);
+}
+
+const REPORT = /^(?:\/plain|\/session)?\/report\/([\w-]+)\?business=(\d+)$/;
+
+function showAir(air) {
+  const most = Math.max(...air.first.map(({ requests }) => requests));
+  const rows = air.first.map(({ target, requests, executions, age_ms }) => {
+    const row = document.createElement("tr");
+    const name = cell(row, "", "th");
+    const label = name.appendChild(document.createElement("span"));
+    label.textContent = target.replace(REPORT, "$1, business $2");
+    label.title = target;
+    const bar = name.appendChild(document.createElement("div"));
+    bar.className = "bar";
+    bar.style.width = `${(100 * requests) / most}%`;
+    for (const part of [executions, Math.max(0, requests - executions)]) {
+      bar.appendChild(document.createElement("i")).style.flexGrow = part;
+    }
+    cell(row, count(executions));
+    cell(row, count(requests));
+    cell(row, executions ? millis(age_ms) : "–");
+    return row;
+  });
+  document.querySelector("#air tbody").replaceChildren(...rows);
+  document.querySelector("#air table").hidden = !rows.length;
+  document.querySelector("#air .empty").hidden = rows.length > 0;
+  text("air-sum", rows.length ? `${plural(air.requests, "request")}, ${plural(air.executions, "execution")}; `
+    + `${rows.length} of ${plural(air.targets, "report")}` : "");
+}
+
+/* Events. */
+
+let points = [];
+let heard = performance.now();
+
+function state(state, label) {
+  if (document.body.dataset.state === state) return;
+  document.body.dataset.state = $("connection").dataset.state = state;
+  text("connection", label);
+  button.disabled = state !== "open";
+}
+
+function listen() {
+  const events = new EventSource("events");
+  events.addEventListener("minute", ({ data }) => {
+    points = JSON.parse(data);
+    heard = performance.now();
+  });
+  events.addEventListener("moment", ({ data }) => {
+    const moment = JSON.parse(data);
+    heard = performance.now();
+    state("open", "Live");
+    if (points.at(-1)?.number !== moment.point.number) points.push(moment.point);
+    points = points.slice(-KEPT);
+    rates.show(points);
+    latencies.show(points);
+    showFigures(moment);
+    showLatest(moment.latest, moment.load);
+    showAir(moment.air);
+    showRunning(moment.load);
+  });
+  events.addEventListener("error", () => {
+    state("lost", "Reconnecting");
+    // A browser tries again by itself, unless it was answered with something else than events.
+    if (events.readyState === EventSource.CLOSED) setTimeout(listen, 2000);
+  });
+}
+
+setInterval(() => {
+  if (performance.now() - heard > 3000) state("lost", "Reconnecting");
+}, 1000);
+
+text("address", location.origin);
+showChosen();
+rates.draw();
+latencies.draw();
+listen();
