@@ -1,5 +1,5 @@
 //! What the example programs share: a service with a database behind it, and its measurements; the same
-//! over HTTP, with a page; and the book that the soak keeps.
+//! over HTTP, with a page; a proxy; and the book that the soak keeps.
 
 pub mod customers;
 pub mod database;
@@ -9,5 +9,6 @@ pub mod listen;
 pub mod measure;
 pub mod orders;
 pub mod progress;
+pub mod proxy;
 pub mod report_server;
 pub mod reports;
