@@ -454,7 +454,7 @@ fn rows_of_methods_and_bodies() -> Vec<Row> {
     rows.push(alone(
         "GET with a body of unknown length",
         Alone::Body,
-        by_default([get("/"), get("/").body("a").chunked()]),
+        by_default([get("/"), get("/").body("a").chunked().with("transfer-encoding", "chunked")]),
         by_default([get("/"), get("/")]),
     ));
     rows
@@ -566,6 +566,20 @@ fn requests_that_want_a_fresh_answer_run_alone() {
 #[test]
 fn requests_that_change_something_or_have_a_body_run_alone() {
     on_tokio(|| async { check_all(rows_of_methods_and_bodies(), Site::http1).await });
+}
+
+/// There, no header has to say that there is a body.
+#[test]
+fn requests_that_have_a_body_run_alone_over_http2() {
+    let rows = || {
+        vec![alone(
+            "GET with a body that nothing declares",
+            Alone::Body,
+            by_default([get("/"), get("/").body("a").chunked()]),
+            by_default([get("/"), get("/")]),
+        )]
+    };
+    on_tokio(move || async move { check_all(rows(), Site::http2).await });
 }
 
 #[test]

@@ -255,10 +255,10 @@ impl Ask {
         self
     }
 
+    /// Without its length. Over HTTP/1.1 no client sends such a body with GET unless a header says so.
     pub(crate) fn chunked(mut self) -> Self {
         self.is_chunked = true;
-        // Otherwise no client sends a body with GET.
-        self.with("transfer-encoding", "chunked")
+        self
     }
 }
 
