@@ -251,6 +251,24 @@ fn every_value_of_every_header_that_a_response_varies_on_counts() {
     });
 }
 
+/// Headers that are read for their directives are not in the key: who asks for another age than the leader
+/// gets what is made for that.
+#[test]
+fn what_varies_on_a_header_of_directives_is_for_those_with_the_same() {
+    on_tokio(|| async {
+        let site = Site::new(Policy::new(), numbered_with(&[("vary", "cache-control")])).await;
+        let mut asked = Vec::new();
+        for directives in ["max-age=0", "max-age=1", "max-age=0"] {
+            let ask = get("/").with("cache-control", directives);
+            asked.push(site.place(&site.http1(), ask).await);
+        }
+        assert_eq!((site.origin.begun.get(), site.flights.joined.get()), (1, 2));
+        site.origin.gate.open();
+        let got: Vec<_> = answers(asked).await.iter().map(Answer::number).collect();
+        assert_eq!(got, [1, 2, 1]);
+    });
+}
+
 /// Responses that name another header each time do not keep their followers for ever.
 #[test]
 fn who_varies_again_and_again_runs_alone_in_the_end() {
