@@ -32,6 +32,11 @@ impl Workload {
         !self.is_hot
     }
 
+    /// Whether the policy does not let its requests share.
+    pub(crate) fn runs_alone(&self) -> bool {
+        self.has_authorization
+    }
+
     /// The path of the request with this number.
     pub(crate) fn write_path(&self, number: u64, path: &mut impl std::fmt::Write) {
         let number = if self.is_hot { 0 } else { number };
