@@ -68,7 +68,7 @@ mod http_layer {
     assert_impl_all!(CoalesceLayer: Send, Sync, Unpin, Clone, Default, Debug);
     assert_impl_all!(Policy: Send, Sync, Unpin, Clone, Default, Debug);
     assert_impl_all!(Coalesce<Router>: Send, Sync, Unpin, Clone, Debug, Service<Request<Body>, Error = Infallible>);
-    assert_impl_all!(ResponseFuture<Router, Body, Body>: Send, Debug, Future);
+    assert_impl_all!(ResponseFuture<Router, Body>: Send, Debug, Future);
     assert_impl_all!(ResponseBody<Body>: Send, Unpin, Debug, http_body::Body<Data = bytes::Bytes>);
     assert_impl_all!(Key: Send, Sync, Unpin, Clone, Debug, Eq, std::hash::Hash);
     assert_impl_all!(Coalesced: Send, Sync, Unpin, Clone, Debug, Eq);

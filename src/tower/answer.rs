@@ -1,6 +1,10 @@
 //! What a flight of requests comes to, and what a response says about how it was come by.
 
-use std::mem;
+use std::{
+    any::Any,
+    fmt, mem,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use http::{
     Extensions, HeaderMap, HeaderName, Response, StatusCode, Version,
@@ -83,9 +87,36 @@ pub enum Alone {
 #[derive(Debug, Clone)]
 #[expect(clippy::large_enum_variant, reason = "most are shared, and a box is dearer than a move")]
 pub(super) enum Landed {
-    Shared(Answer),
+    /// With the extensions that are not shared.
+    Shared(Answer, Own),
     /// The response is for the request that was executed; all others run by themselves.
-    Alone(Alone),
+    Alone(Alone, Own),
+}
+
+/// What is only for the request that was executed, and of a type that its flight does not know. Its clones
+/// are the same one, which is taken once.
+#[derive(Clone)]
+pub(super) struct Own(Option<Arc<Slot>>);
+
+type Slot = Mutex<Option<Box<dyn Any + Send>>>;
+
+impl Own {
+    pub(super) const NOTHING: Self = Self(None);
+
+    pub(super) fn of<T: Send + 'static>(own: T) -> Self {
+        Self(Some(Arc::new(Mutex::new(Some(Box::new(own))))))
+    }
+
+    pub(super) fn take<T: 'static>(self) -> Option<T> {
+        let own = self.0?.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        Some(*own.downcast().expect("it is taken by whose it is"))
+    }
+}
+
+impl fmt::Debug for Own {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Own").finish_non_exhaustive()
+    }
 }
 
 /// A response as it is shared: each clone is for one who follows.

@@ -22,7 +22,7 @@ use super::{
     Alone, Coalesced, Key, Refusal, ResponseBody,
     answer::{Answer, Landed},
     body::Whole,
-    execution::{Execution, Own},
+    execution::{Execution, Waiting},
     layer::Shared,
     policy::Limits,
 };
@@ -37,29 +37,27 @@ const VARIATIONS: u8 = 2;
 
 type Reached = Owned<Key, Landed, RandomState>;
 type Finish = fn(flight::Answer<Landed>) -> flight::Answer<Landed>;
-type Flight<S, B, C, E> = Fly<Reached, Boarding, Execution<S, B, C, E>, Finish>;
+type Flight<S, B> = Fly<Reached, Boarding, Execution<S, B>, Finish>;
 
 pin_project! {
     /// The response of [`Coalesce`](super::Coalesce).
     #[must_use = "futures do nothing unless they are polled"]
-    pub struct ResponseFuture<S, B, C>
+    pub struct ResponseFuture<S, B>
     where
         S: Service<Request<B>>,
-        C: Body,
     {
         #[pin]
-        stage: Stage<S, B, C, S::Error>,
+        stage: Stage<S, B>,
     }
 }
 
 pin_project! {
     #[project = StageProj]
-    enum Stage<S, B, C, E>
+    enum Stage<S, B>
     where
         S: Service<Request<B>>,
-        C: Body,
     {
-        Flying { #[pin] call: Call<S, B, C, E> },
+        Flying { #[pin] call: Call<S, B> },
         Alone { #[pin] response: Oneshot<S, Request<B>>, why: Alone },
         Done,
     }
@@ -67,14 +65,10 @@ pin_project! {
 
 pin_project! {
     /// A request that shares.
-    struct Call<S, B, C, E>
-    where
-        C: Body,
-    {
-        shared: Arc<Shared>,
+    struct Call<S, B> {
         variations: u8,
         #[pin]
-        flight: Flight<S, B, C, E>,
+        flight: Flight<S, B>,
         // Since it follows.
         patience: Option<Pin<Box<Sleep>>>,
     }
@@ -116,7 +110,7 @@ enum Ending<C: Body, E> {
     Again(Key),
 }
 
-impl<S, B, C> ResponseFuture<S, B, C>
+impl<S, B, C> ResponseFuture<S, B>
 where
     S: Service<Request<B>, Response = Response<C>> + Send + 'static,
     S::Future: Send + 'static,
@@ -125,20 +119,12 @@ where
     C: Body<Data = Bytes> + Send + 'static,
     C::Error: Send + 'static,
 {
-    /// Shares with whoever has the same key `varied`: that is `key`, with the values of the headers, if any,
-    /// that responses to it vary on.
-    pub(super) fn fly(
-        shared: Arc<Shared>,
-        varied: Key,
-        key: Key,
-        service: S,
-        request: Request<B>,
-    ) -> Self {
-        let boarding = Boarding::new(Arc::clone(&shared), varied);
-        let execution = Execution::new(Arc::clone(&shared), key, service, request);
-        let flight = Fly::new(boarding, execution, identity as Finish);
-        let call = Call { shared, variations: 0, flight, patience: None };
-        Self { stage: Stage::Flying { call } }
+    /// Shares with whoever has the same key `varied`: that is the request's own, with the values of the
+    /// headers, if any, that responses to it vary on.
+    pub(super) fn fly(varied: Key, waiting: Waiting<S, B>) -> Self {
+        let boarding = Boarding::new(Arc::clone(&waiting.shared), varied);
+        let flight = Fly::new(boarding, Execution::new(waiting), identity as Finish);
+        Self { stage: Stage::Flying { call: Call { variations: 0, flight, patience: None } } }
     }
 
     pub(super) fn alone(service: S, request: Request<B>, why: Alone) -> Self {
@@ -146,7 +132,7 @@ where
     }
 }
 
-impl<S, B, C> Future for ResponseFuture<S, B, C>
+impl<S, B, C> Future for ResponseFuture<S, B>
 where
     S: Service<Request<B>, Response = Response<C>> + Send + 'static,
     S::Future: Send + 'static,
@@ -174,7 +160,7 @@ where
                         return Poll::Ready(response);
                     }
                     Ending::Alone(why) => {
-                        let (service, request) = call.take_back();
+                        let Waiting { service, request, .. } = call.take_back();
                         stage.set(Stage::Alone { response: service.oneshot(request), why });
                     }
                     Ending::Again(key) => call.board(key),
@@ -184,7 +170,7 @@ where
     }
 }
 
-impl<S, B, C> Call<S, B, C, S::Error>
+impl<S, B, C> Call<S, B>
 where
     S: Service<Request<B>, Response = Response<C>> + Send + 'static,
     S::Future: Send + 'static,
@@ -207,9 +193,9 @@ where
                 }
             },
             // It goes where it would go without the layer; not to one that had taken the execution over.
-            Err(payload) => match self.as_mut().execution().is_waiting() {
-                false => resume_unwind(payload),
-                true => self.refuse(Refusal::Panicked(Panicked::from_payload(&*payload))),
+            Err(payload) => match self.as_mut().execution().waiting() {
+                None => resume_unwind(payload),
+                Some(_) => self.refuse(Refusal::Panicked(Panicked::from_payload(&*payload))),
             },
         })
     }
@@ -217,39 +203,41 @@ where
     /// Of one that waits for others. Who executes has all the time in the world, as without the layer.
     fn poll_patience(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ending<C, S::Error>> {
         let this = self.project();
-        let patience = this.shared.policy.limits.patience;
+        let Boarding { shared, key, .. } = this.flight.enter();
+        let patience = shared.policy.limits.patience;
         let Some(followed) = this.flight.followed().filter(|_| patience != Duration::MAX) else {
             return Poll::Pending;
         };
         let sleep = this.patience.get_or_insert_with(|| Box::pin(sleep(patience)));
         ready!(sleep.as_mut().poll(cx));
         // The first that loses its patience cuts the flight loose, the others find the one that it begins.
-        let key = this.flight.enter().key.clone();
-        let (table, hash) = this.shared.group.core().locate(&key);
-        table.forget_flight(hash, |other| *other == key, followed);
-        Poll::Ready(Ending::Again(key))
+        let (table, hash) = shared.group.core().locate(key);
+        table.forget_flight(hash, |other| other == key, followed);
+        Poll::Ready(Ending::Again(key.clone()))
     }
 
     /// What the flight came to, for this request.
     fn arrive(mut self: Pin<&mut Self>, landed: Landed, how: Coalesced) -> Ending<C, S::Error> {
-        let own = self.as_mut().execution().take_own();
-        match (landed, own) {
-            (Landed::Shared(answer), Some(Own::Extensions(extensions))) => {
+        let was_executed = self.as_mut().execution().waiting().is_none();
+        match landed {
+            Landed::Shared(answer, own) if was_executed => {
+                let extensions = own.take().unwrap_or_default();
                 Ending::Response(Ok(marked(answer.into_own(extensions), how)))
             }
-            (Landed::Shared(answer), _) => self.share(answer, how),
-            (Landed::Alone(why), Some(Own::All(response))) => {
-                let mark = |response| marked(response, Coalesced::Alone(why));
-                Ending::Response((*response).map(mark))
+            Landed::Shared(answer, _) => self.share(answer, how),
+            Landed::Alone(why, own) if was_executed => {
+                let response: Result<_, S::Error> = own.take().expect("it is taken once");
+                Ending::Response(response.map(|response| marked(response, Coalesced::Alone(why))))
             }
-            (Landed::Alone(why), _) => Ending::Alone(why),
+            Landed::Alone(why, _) => Ending::Alone(why),
         }
     }
 
     /// The answer to another request.
     fn share(self: Pin<&mut Self>, answer: Answer, how: Coalesced) -> Ending<C, S::Error> {
         let this = self.project();
-        let key = this.flight.work().get_mut().key();
+        let execution = this.flight.work().get_mut();
+        let key = &execution.waiting().expect("it was not executed").key;
         if answer.is_for(key) {
             return Ending::Response(Ok(marked(answer.for_follower(), how)));
         }
@@ -261,27 +249,25 @@ where
     }
 
     fn refuse(&self, refusal: Refusal) -> Ending<C, S::Error> {
-        let response = self.shared.policy.refuse(refusal.clone());
+        let response = self.flight.enter().shared.policy.refuse(refusal.clone());
         let whole = |data| ResponseBody::whole(Whole { data, trailers: None });
         Ending::Response(Ok(marked(response.map(whole), Coalesced::Refused(refusal))))
     }
 
     /// Begins anew, with the request that it has.
     fn board(mut self: Pin<&mut Self>, key: Key) {
-        let (service, request) = self.as_mut().take_back();
-        let asked = self.as_mut().execution().key().clone();
+        let waiting = self.as_mut().take_back();
         let mut this = self.project();
-        let boarding = Boarding::new(Arc::clone(this.shared), key);
-        let execution = Execution::new(Arc::clone(this.shared), asked, service, request);
-        this.flight.set(Fly::new(boarding, execution, identity as Finish));
+        let boarding = Boarding::new(Arc::clone(&waiting.shared), key);
+        this.flight.set(Fly::new(boarding, Execution::new(waiting), identity as Finish));
         *this.patience = None;
     }
 
-    fn take_back(self: Pin<&mut Self>) -> (S, Request<B>) {
+    fn take_back(self: Pin<&mut Self>) -> Waiting<S, B> {
         self.execution().take_back().expect("it was not executed")
     }
 
-    fn execution(self: Pin<&mut Self>) -> &mut Execution<S, B, C, S::Error> {
+    fn execution(self: Pin<&mut Self>) -> &mut Execution<S, B> {
         self.project().flight.work().get_mut()
     }
 }
@@ -300,10 +286,9 @@ impl From<Role> for Coalesced {
     }
 }
 
-impl<S, B, C> fmt::Debug for ResponseFuture<S, B, C>
+impl<S, B> fmt::Debug for ResponseFuture<S, B>
 where
     S: Service<Request<B>>,
-    C: Body,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseFuture").finish_non_exhaustive()

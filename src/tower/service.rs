@@ -11,7 +11,9 @@ use http::{Request, Response};
 use http_body::Body;
 use tower::Service;
 
-use super::{Alone, ResponseBody, ResponseFuture, layer::Shared, memory::Remembered};
+use super::{
+    Alone, ResponseBody, ResponseFuture, execution::Waiting, layer::Shared, memory::Remembered,
+};
 
 /// A service whose concurrent requests for the same thing share one execution. Made by
 /// [`CoalesceLayer`](super::CoalesceLayer).
@@ -108,13 +110,13 @@ where
 {
     type Response = Response<ResponseBody<C>>;
     type Error = S::Error;
-    type Future = ResponseFuture<S, B, C>;
+    type Future = ResponseFuture<S, B>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<B>) -> ResponseFuture<S, B, C> {
+    fn call(&mut self, request: Request<B>) -> ResponseFuture<S, B> {
         // A clone, which nobody has asked whether it is ready: whoever executes it does.
         let service = self.inner.clone();
         let (parts, body) = request.into_parts();
@@ -129,7 +131,8 @@ where
         let request = Request::from_parts(parts, body);
         match judged {
             Ok((varied, key)) => {
-                ResponseFuture::fly(Arc::clone(&self.shared), varied, key, service, request)
+                let shared = Arc::clone(&self.shared);
+                ResponseFuture::fly(varied, Waiting { shared, key, service, request })
             }
             Err(why) => ResponseFuture::alone(service, request, why),
         }
