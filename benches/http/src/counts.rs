@@ -182,10 +182,10 @@ impl Bound {
     fn of(call: &Call) -> Option<Self> {
         match (call.way, call.front) {
             (Way::Connection, Front::Coalesce) if call.workload.runs_alone() => {
-                Some(Self { instructions: 4_900.0, allocations: 9.0 })
+                Some(Self { instructions: 5_150.0, allocations: 8.0 })
             }
             (Way::Connection, Front::Coalesce) => {
-                Some(Self { instructions: 10_600.0, allocations: 15.0 })
+                Some(Self { instructions: 9_850.0, allocations: 11.0 })
             }
             _ => None,
         }
