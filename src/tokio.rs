@@ -9,7 +9,7 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use tokio::{runtime, task};
+use tokio::runtime;
 
 use crate::{Call, CallError, Group, Handle, flight::Ask, group::Owned, spawn, table::Given};
 
@@ -129,9 +129,7 @@ pin_project! {
     /// Work that is polled, and dropped, in the context of the runtime that it was begun in, if there was one.
     pub(crate) struct InRuntime<F> {
         runtime: Option<runtime::Handle>,
-        // The task that it was begun in, which is where most of it is polled, and in its runtime already.
-        task: Option<task::Id>,
-        // None only when it has been dropped.
+        // Until it has returned, or is dropped.
         #[pin]
         future: Option<F>,
     }
@@ -139,33 +137,31 @@ pin_project! {
     impl<F> PinnedDrop for InRuntime<F> {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
-            let _context = enter(this.runtime, *this.task);
-            this.future.set(None);
+            if this.future.is_some() {
+                let _context = this.runtime.as_ref().map(|runtime| runtime.enter());
+                this.future.set(None);
+            }
         }
     }
 }
 
 impl<F> InRuntime<F> {
     pub(crate) fn new(future: F) -> Self {
-        let runtime = runtime::Handle::try_current().ok();
-        Self { runtime, task: task::try_id(), future: Some(future) }
+        Self { runtime: runtime::Handle::try_current().ok(), future: Some(future) }
     }
-}
-
-fn enter(
-    runtime: &Option<runtime::Handle>,
-    task: Option<task::Id>,
-) -> Option<runtime::EnterGuard<'_>> {
-    let is_there = task.is_some() && task == task::try_id();
-    runtime.as_ref().filter(|_| !is_there).map(runtime::Handle::enter)
 }
 
 impl<F: Future> Future for InRuntime<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let this = self.project();
-        let _context = enter(this.runtime, *this.task);
-        this.future.as_pin_mut().expect("dropped last").poll(cx)
+        let mut this = self.project();
+        let _context = this.runtime.as_ref().map(|runtime| runtime.enter());
+        let polled =
+            this.future.as_mut().as_pin_mut().expect("not polled after it returned").poll(cx);
+        if polled.is_ready() {
+            this.future.set(None);
+        }
+        polled
     }
 }

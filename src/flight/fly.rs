@@ -56,7 +56,7 @@ where
     #[inline(always)]
     fn begin(&self, lead: Pin<&mut Lead<&'a Table<K, V>>>) -> Option<FlightId> {
         let (table, hash) = self.core.locate(self.key);
-        lead.begin(table, hash, self.key, self.asks.ask())
+        lead.begin(&table, hash, self.key, self.asks.ask())
     }
 
     #[inline(always)]
@@ -277,7 +277,7 @@ where
 {
     let (table, hash) = core.locate(key);
     let mut lead = pin!(Lead::none());
-    let returned = match lead.as_mut().begin(table, hash, key, asks.ask()) {
+    let returned = match lead.as_mut().begin(&table, hash, key, asks.ask()) {
         Some(id) => work::call(id, work),
         None => match meet_blocking(lead.as_mut(), table, key, asks.ask()) {
             Ok(None) if lead.has_relay() => block_on(poll_fn(|cx| lead.as_mut().poll_relay(cx))),

@@ -82,7 +82,7 @@ impl<R: Reach> Lead<R> {
     #[inline(always)]
     pub(crate) fn begin<Q>(
         self: Pin<&mut Self>,
-        table: R,
+        table: &R,
         hash: KeyHash,
         key: &Q,
         ask: &Ask,
@@ -95,7 +95,7 @@ impl<R: Reach> Lead<R> {
         this.held.hash = hash;
         let id = table.table().claim(hash, key, ask, this.node)?;
         this.held.id = id;
-        this.held.table = Some(table);
+        this.held.table = Some(table.clone());
         Some(id)
     }
 

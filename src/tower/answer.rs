@@ -85,10 +85,9 @@ pub enum Alone {
 
 /// What everybody in a flight gets.
 #[derive(Debug, Clone)]
-#[expect(clippy::large_enum_variant, reason = "most are shared, and a box is dearer than a move")]
 pub(super) enum Landed {
-    /// With the extensions that are not shared.
-    Shared(Answer, Own),
+    /// With the extensions that are not shared. In a box because it is moved a dozen times.
+    Shared(Box<Answer>, Own),
     /// The response is for the request that was executed; all others run by themselves.
     Alone(Alone, Own),
 }
@@ -141,6 +140,7 @@ impl Answer {
     }
 
     /// The response of the request that was executed.
+    #[inline]
     pub(super) fn into_own<B: Body>(self, extensions: Extensions) -> Response<ResponseBody<B>> {
         let mut response = Response::new(ResponseBody::whole(self.body));
         *response.status_mut() = self.status;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderName, Method, Request, Response, response};
+use http::{HeaderName, Request, Response, response};
 use http_body::Body;
 use tower::{Service, ServiceExt};
 
@@ -54,8 +54,7 @@ impl<S, B> Execution<S, B> {
     {
         let begin = |waiting| {
             let Waiting::<S, B> { shared, key, service, request } = waiting;
-            let method = request.method().clone();
-            relay(execute(shared, key, method, service.oneshot(request)))
+            relay(execute(shared, key, service.oneshot(request)))
         };
         Self { begin, waiting: Some(waiting) }
     }
@@ -96,7 +95,6 @@ impl<S, B> Job<Landed> for Execution<S, B> {
 async fn execute<C, E>(
     shared: Arc<Shared>,
     key: Key,
-    method: Method,
     response: impl Future<Output = Result<Response<C>, E>>,
 ) -> Landed
 where
@@ -110,7 +108,7 @@ where
         Err(error) => return shared.lands_alone(&key, Alone::Failed, own(Err(error))),
     };
     let judged = shared.policy.judge(&head);
-    let length = match judged.and_then(|()| shared.policy.judge_body(&method, &head, &body)) {
+    let length = match judged.and_then(|()| shared.policy.judge_body(&key, &head, &body)) {
         Ok(length) => length,
         Err(why) => {
             let response = Response::from_parts(head, ResponseBody::streamed(body));
@@ -126,7 +124,7 @@ where
             let own = if extensions.is_empty() { Own::NOTHING } else { Own::of(extensions) };
             let extensions = shared_extensions;
             let answer = Answer { status, version, headers, extensions, body, varies, key };
-            return Landed::Shared(answer, own);
+            return Landed::Shared(Box::new(answer), own);
         }
         Gathered::TooLarge(body) => (Alone::TooLarge, body),
         Gathered::Broken(body) => (Alone::Failed, body),
@@ -137,14 +135,40 @@ where
 impl Shared {
     /// Lets newcomers know before the followers are told.
     fn lands_alone(&self, key: &Key, why: Alone, own: Own) -> Landed {
+        self.remember_alone(key, &why);
+        Landed::Alone(why, own)
+    }
+
+    /// From a response that was for its own request because those before it were. A service that has changed
+    /// its mind is shared again at once, and one that has not is not asked again and again.
+    pub(super) fn learn<C: Body, E>(
+        &self,
+        key: &Key,
+        response: Result<Response<C>, E>,
+    ) -> Result<Response<C>, E> {
+        let (head, body) = match response {
+            Ok(response) => response.into_parts(),
+            Err(error) => {
+                self.remember_alone(key, &Alone::Failed);
+                return Err(error);
+            }
+        };
+        let judged = self.policy.judge(&head);
+        match judged.and_then(|()| self.policy.judge_body(key, &head, &body)) {
+            Ok(_) => self.memory.forget(key),
+            Err(why) => self.remember_alone(key, &why),
+        }
+        Ok(Response::from_parts(head, body))
+    }
+
+    fn remember_alone(&self, key: &Key, why: &Alone) {
         let remember = self.policy.limits.remember;
         let so_long = match why {
             Alone::Failed => remember.min(FAILURE),
-            Alone::Status(status) if is_failure(status) => remember.min(FAILURE),
+            Alone::Status(status) if is_failure(*status) => remember.min(FAILURE),
             _ => remember,
         };
         self.memory.remember(key, Remembered::Alone, so_long);
-        Landed::Alone(why, own)
     }
 
     /// What the response varies on beside its key. Newcomers know it before the followers are told.

@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use ahash::RandomState;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
@@ -23,19 +22,17 @@ use super::{
     answer::{Answer, Landed},
     body::Whole,
     execution::{Execution, Waiting},
-    layer::Shared,
+    layer::{Reached, Shared},
     policy::Limits,
 };
 use crate::{
     CallError, Outcome, Panicked, Role,
     flight::{self, Ask, Enter, Entry, FlightId, Fly, Lead},
-    group::Owned,
 };
 
 /// So often a request meets others again because the response varies on yet another header.
 const VARIATIONS: u8 = 2;
 
-type Reached = Owned<Key, Landed, RandomState>;
 type Finish = fn(flight::Answer<Landed>) -> flight::Answer<Landed>;
 type Flight<S, B> = Fly<Reached, Boarding, Execution<S, B>, Finish>;
 
@@ -59,6 +56,8 @@ pin_project! {
     {
         Flying { #[pin] call: Call<S, B> },
         Alone { #[pin] response: Oneshot<S, Request<B>>, why: Alone },
+        // Its response says whether that is still so.
+        Remembered { #[pin] response: Oneshot<S, Request<B>>, shared: Arc<Shared>, key: Key },
         Done,
     }
 }
@@ -84,20 +83,22 @@ struct Boarding {
 impl Boarding {
     fn new(shared: Arc<Shared>, key: Key) -> Self {
         let Limits { max_followers, max_age, .. } = shared.policy.limits;
-        let ask = Ask { max_followers, max_age: Some(max_age), ..Ask::DEFAULT };
+        // A limit that nothing exceeds needs no clock.
+        let max_age = Some(max_age).filter(|age| *age != Duration::MAX);
+        let ask = Ask { max_followers, max_age, ..Ask::DEFAULT };
         Self { shared, key, ask }
     }
 }
 
 impl Enter<Reached> for Boarding {
     fn begin(&self, lead: Pin<&mut Lead<Reached>>) -> Option<FlightId> {
-        let core = self.shared.group.core();
+        let core = &self.shared.reached.0;
         let (_, hash) = core.locate(&self.key);
-        lead.begin(Owned(core.clone()), hash, &self.key, &self.ask)
+        lead.begin(&self.shared.reached, hash, &self.key, &self.ask)
     }
 
     fn meet(&self, lead: Pin<&mut Lead<Reached>>) -> Entry<Reached> {
-        lead.meet(Owned(self.shared.group.core().clone()), &self.key, &self.ask)
+        lead.meet(self.shared.reached.clone(), &self.key, &self.ask)
     }
 }
 
@@ -127,6 +128,12 @@ where
         Self { stage: Stage::Flying { call: Call { variations: 0, flight, patience: None } } }
     }
 
+    /// For a key whose responses are not to be shared, as far as is known.
+    pub(super) fn remembered(waiting: Waiting<S, B>) -> Self {
+        let Waiting { shared, key, service, request } = waiting;
+        Self { stage: Stage::Remembered { response: service.oneshot(request), shared, key } }
+    }
+
     pub(super) fn alone(service: S, request: Request<B>, why: Alone) -> Self {
         Self { stage: Stage::Alone { response: service.oneshot(request), why } }
     }
@@ -152,6 +159,12 @@ where
                     stage.set(Stage::Done);
                     let response = response?.map(ResponseBody::streamed);
                     return Poll::Ready(Ok(marked(response, Coalesced::Alone(why))));
+                }
+                StageProj::Remembered { response, shared, key } => {
+                    let response = shared.learn(key, ready!(response.poll(cx)));
+                    stage.set(Stage::Done);
+                    let response = response?.map(ResponseBody::streamed);
+                    return Poll::Ready(Ok(marked(response, Coalesced::Alone(Alone::Remembered))));
                 }
                 StageProj::Done => panic!("the future of a response was polled after it returned"),
                 StageProj::Flying { mut call } => match ready!(call.as_mut().poll(cx)) {
@@ -217,6 +230,7 @@ where
     }
 
     /// What the flight came to, for this request.
+    #[inline]
     fn arrive(mut self: Pin<&mut Self>, landed: Landed, how: Coalesced) -> Ending<C, S::Error> {
         let was_executed = self.as_mut().execution().waiting().is_none();
         match landed {
@@ -234,7 +248,7 @@ where
     }
 
     /// The answer to another request.
-    fn share(self: Pin<&mut Self>, answer: Answer, how: Coalesced) -> Ending<C, S::Error> {
+    fn share(self: Pin<&mut Self>, answer: Box<Answer>, how: Coalesced) -> Ending<C, S::Error> {
         let this = self.project();
         let execution = this.flight.work().get_mut();
         let key = &execution.waiting().expect("it was not executed").key;
@@ -272,6 +286,7 @@ where
     }
 }
 
+#[inline]
 fn marked<B>(mut response: Response<B>, how: Coalesced) -> Response<B> {
     response.extensions_mut().insert(how);
     response

@@ -97,13 +97,13 @@ impl Policy {
     /// Whether the body is to be gathered, as far as its length is known; and what that is.
     pub(super) fn judge_body(
         &self,
-        method: &Method,
+        key: &Key,
         response: &response::Parts,
         body: &impl Body,
     ) -> Result<Option<u64>, Alone> {
         // The answer to a HEAD in HTTP/2 has a body whose hint is what `Content-Length` says, and that has ended.
         let exact = if body.is_end_stream() { Some(0) } else { body.size_hint().exact() };
-        let declared = declared_length(method, &response.headers);
+        let declared = declared_length(key, &response.headers);
         match exact.or(declared) {
             // Its server is going to tell the client that something is wrong.
             Some(length) if declared.is_some_and(|declared| declared != length) => {
@@ -137,8 +137,8 @@ fn varied(value: &HeaderValue) -> impl Iterator<Item = Option<HeaderName>> {
 }
 
 /// What `Content-Length` says. That of an answer to HEAD is another's (RFC 9110, 9.3.2).
-fn declared_length(method: &Method, headers: &HeaderMap) -> Option<u64> {
-    if *method == Method::HEAD {
+fn declared_length(key: &Key, headers: &HeaderMap) -> Option<u64> {
+    if key.method() == Method::HEAD.as_str() {
         return None;
     }
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
@@ -174,7 +174,7 @@ mod tests {
     };
 
     use bytes::Bytes;
-    use http::Response;
+    use http::{Request, Response};
     use http_body::{Frame, SizeHint};
 
     use super::*;
@@ -204,9 +204,11 @@ mod tests {
 
     #[test]
     fn an_answer_to_head_has_nothing_whatever_it_says() {
+        let (request, ()) = Request::head("/").body(()).unwrap().into_parts();
+        let key = Policy::new().key_of(&request, false).unwrap();
         for length in [100, u64::MAX] {
             let (head, body) = Response::new(Ended(length)).into_parts();
-            assert_eq!(Policy::new().judge_body(&Method::HEAD, &head, &body), Ok(Some(0)));
+            assert_eq!(Policy::new().judge_body(&key, &head, &body), Ok(Some(0)));
         }
     }
 }

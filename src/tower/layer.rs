@@ -2,10 +2,11 @@
 
 use std::{fmt, sync::Arc};
 
+use ahash::RandomState;
 use tower::Layer;
 
 use super::{Coalesce, Key, Policy, answer::Landed, memory::Memory};
-use crate::{Group, InFlight, Observer};
+use crate::{Group, InFlight, Observer, group::Owned};
 
 /// Concurrent requests for the same thing share one execution of the service behind.
 ///
@@ -35,10 +36,14 @@ pub struct CoalesceLayer {
     shared: Arc<Shared>,
 }
 
+pub(super) type Reached = Owned<Key, Landed, RandomState>;
+
 /// What the services of one layer have in common.
 pub(super) struct Shared {
     pub(super) policy: Policy,
     pub(super) group: Group<Key, Landed>,
+    /// The same, for what is part of a flight.
+    pub(super) reached: Reached,
     pub(super) memory: Memory,
 }
 
@@ -76,7 +81,8 @@ impl CoalesceLayer {
 
     fn build(policy: Policy, group: Group<Key, Landed>) -> Self {
         let memory = Memory::new(policy.limits.remember_at_most);
-        Self { shared: Arc::new(Shared { policy, group, memory }) }
+        let reached = Owned(group.core().clone());
+        Self { shared: Arc::new(Shared { policy, group, reached, memory }) }
     }
 
     /// The requests under way that may be joined, in no order: as [`Group::in_flight`].

@@ -37,6 +37,12 @@ impl Memory {
         (Instant::now() < until).then_some(remembered)
     }
 
+    pub(super) fn forget(&self, key: &Key) {
+        if let Some(keys) = self.keys.get() {
+            keys.remove(key);
+        }
+    }
+
     pub(super) fn remember(&self, key: &Key, remembered: Remembered, so_long: Duration) {
         if self.most == 0 || so_long.is_zero() || key.len() > LONGEST_KEY {
             return;

@@ -473,7 +473,7 @@ impl Policy {
 
     /// For how long it is remembered that the answers to a key are not to be shared, or what they vary on:
     /// 10 seconds by default. Requests with such a key run alone at once, so that they do not wait for
-    /// each other in vain. After a failure (an error, or a status of 429, 500 or more) it is a second at
+    /// each other in vain; what they are answered renews it, or ends it. After a failure (an error, or a status of 429, 500 or more) it is a second at
     /// most, because a service that recovers needs its protection most. Zero is not at all.
     pub fn remember(mut self, so_long: Duration) -> Self {
         self.limits.remember = so_long;

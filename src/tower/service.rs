@@ -11,9 +11,7 @@ use http::{Request, Response};
 use http_body::Body;
 use tower::Service;
 
-use super::{
-    Alone, ResponseBody, ResponseFuture, execution::Waiting, layer::Shared, memory::Remembered,
-};
+use super::{ResponseBody, ResponseFuture, execution::Waiting, layer::Shared, memory::Remembered};
 
 /// A service whose concurrent requests for the same thing share one execution. Made by
 /// [`CoalesceLayer`](super::CoalesceLayer).
@@ -120,21 +118,20 @@ where
         // A clone, which nobody has asked whether it is ready: whoever executes it does.
         let service = self.inner.clone();
         let (parts, body) = request.into_parts();
-        let has_body = !body.is_end_stream();
-        let judged = self.shared.policy.key_of(&parts, has_body).and_then(|key| {
-            match self.shared.memory.recall(&key) {
-                None => Ok((key.clone(), key)),
-                Some(Remembered::Varies(names)) => Ok((key.varied(&names), key)),
-                Some(Remembered::Alone) => Err(Alone::Remembered),
-            }
-        });
+        let judged = self.shared.policy.key_of(&parts, !body.is_end_stream());
         let request = Request::from_parts(parts, body);
-        match judged {
-            Ok((varied, key)) => {
-                let shared = Arc::clone(&self.shared);
-                ResponseFuture::fly(varied, Waiting { shared, key, service, request })
+        let key = match judged {
+            Ok(key) => key,
+            Err(why) => return ResponseFuture::alone(service, request, why),
+        };
+        let remembered = self.shared.memory.recall(&key);
+        let waiting = Waiting { shared: Arc::clone(&self.shared), key, service, request };
+        match remembered {
+            None => ResponseFuture::fly(waiting.key.clone(), waiting),
+            Some(Remembered::Varies(names)) => {
+                ResponseFuture::fly(waiting.key.varied(&names), waiting)
             }
-            Err(why) => ResponseFuture::alone(service, request, why),
+            Some(Remembered::Alone) => ResponseFuture::remembered(waiting),
         }
     }
 }
