@@ -2,15 +2,20 @@
 //! same time, the key is remembered for a while, and what varies is shared by those who asked alike.
 
 use std::{
-    sync::Arc,
+    convert::Infallible,
+    future::ready,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
     time::{Duration, Instant},
 };
 
 use axum::body::Body;
-use http::{HeaderValue, Request, Response, StatusCode, header};
-use shardflight::tower::{Alone, Coalesced, HeaderRule, Policy};
-use tokio::sync::Barrier;
-use tower::service_fn;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use shardflight::tower::{Alone, CoalesceLayer, Coalesced, HeaderRule, Policy};
+use tokio::{sync::Barrier, time::advance};
+use tower::{Layer, ServiceExt, service_fn};
 
 use crate::{
     common::on_tokio,
@@ -210,6 +215,39 @@ fn what_varies_is_shared_by_those_who_asked_alike() {
     });
 }
 
+/// What was learnt comes to the key, and does not take its place: other paths, hosts and methods, and the same
+/// value of another header, stay apart.
+#[test]
+fn what_varies_stays_apart_by_all_that_the_key_has() {
+    on_tokio(|| async {
+        let answer = numbered_with(&[("vary", "x-a, x-b")]);
+        let site = Site::new(unknowing().method(Method::OPTIONS), answer).await;
+        let asks = [
+            get("/a").with("x-a", "1"),
+            get("/b").with("x-a", "1"),
+            get("/a").with("x-a", "1").at("b.test"),
+            get("/a").with("x-a", "1").method(Method::OPTIONS),
+            get("/a").with("x-b", "1"),
+        ];
+        // Each of them is learnt, and then met twice.
+        for ask in &asks {
+            share(&site, ask).await;
+        }
+        let (begun, joined) = (site.origin.begun.get(), site.flights.joined.get());
+        let mut asked = Vec::new();
+        for ask in asks.iter().chain(&asks) {
+            asked.push(site.place(&site.http1(), ask.clone()).await);
+        }
+        assert_eq!(
+            (site.origin.begun.get() - begun, site.flights.joined.get() - joined),
+            (asks.len(), asks.len())
+        );
+        site.origin.gate.open();
+        let got: Vec<_> = answers(asked).await.iter().map(|one| one.number() - begun).collect();
+        assert_eq!(got, [1, 2, 3, 4, 5, 1, 2, 3, 4, 5]);
+    });
+}
+
 /// A header that is in the key already keeps nobody apart who has met, nor does another's value.
 #[test]
 fn what_varies_on_a_header_of_the_key_is_shared_at_once() {
@@ -325,4 +363,35 @@ fn what_was_learnt_last_counts() {
         assert_eq!(private.answer().await.coalesced, alone);
         assert!(!share(&site, &language("en")).await);
     });
+}
+
+/// What runs alone says whether it has to: what is still not shared is remembered for longer, what has become
+/// public is shared again at once.
+#[tokio::test(start_paused = true)]
+async fn what_is_remembered_is_learnt_anew_from_each_answer() {
+    let is_private = Arc::new(AtomicBool::new(true));
+    let seen = Arc::clone(&is_private);
+    let origin = service_fn(move |_: Request<Body>| {
+        let mut response = Response::new(Body::from("an answer"));
+        if seen.load(SeqCst) {
+            response.headers_mut().insert(header::SET_COOKIE, HeaderValue::from_static("a=1"));
+        }
+        ready(Ok::<_, Infallible>(response))
+    });
+    let policy = Policy::new().remember(Duration::from_secs(10));
+    let service = CoalesceLayer::with_policy(policy).layer(origin);
+    let how = async || {
+        let response = service.clone().oneshot(Request::from(get("/"))).await.expect("infallible");
+        response.extensions().get::<Coalesced>().expect("every response has it").clone()
+    };
+    let remembered = Coalesced::Alone(Alone::Remembered);
+
+    assert_eq!(how().await, Coalesced::Alone(Alone::ResponseHeader(header::SET_COOKIE)));
+    for _ in 0..3 {
+        advance(Duration::from_secs(6)).await;
+        assert_eq!(how().await, remembered);
+    }
+    is_private.store(false, SeqCst);
+    assert_eq!(how().await, remembered);
+    assert_eq!(how().await, Coalesced::Led { followers: 0 });
 }
