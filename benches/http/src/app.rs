@@ -50,7 +50,8 @@ pub(crate) fn app(front: Front, executions: &Executions) -> Router {
         let executions = Arc::clone(executions);
         move || _ = executions.fetch_add(1, Relaxed)
     };
-    let (text, json, wait, compute) = (counted(), counted(), counted(), counted());
+    let (text, json, more_json) = (counted(), counted(), counted());
+    let (wait, compute) = (counted(), counted());
     let database = Arc::new(Semaphore::new(DATABASE_CONNECTIONS));
     let router = Router::new()
         .route(
@@ -64,7 +65,14 @@ pub(crate) fn app(front: Front, executions: &Executions) -> Router {
             "/json/{id}",
             get(async move || {
                 json();
-                Json(articles())
+                Json(articles(25))
+            }),
+        )
+        .route(
+            "/more-json/{id}",
+            get(async move || {
+                more_json();
+                Json(articles(100))
             }),
         )
         .route(
@@ -72,7 +80,7 @@ pub(crate) fn app(front: Front, executions: &Executions) -> Router {
             get(async move || {
                 wait();
                 query(&database).await;
-                Json(articles())
+                Json(articles(25))
             }),
         )
         .route(
@@ -114,8 +122,8 @@ struct Article {
     tags: [&'static str; 3],
 }
 
-/// A page of them is 4 KiB of JSON.
-fn articles() -> Vec<Article> {
+/// 25 of them are 4 KiB of JSON.
+fn articles(count: u32) -> Vec<Article> {
     let article = |id| Article {
         id,
         title: "A title of about forty bytes, as they are",
@@ -124,7 +132,7 @@ fn articles() -> Vec<Article> {
         is_in_stock: id % 3 != 0,
         tags: ["one", "another", "a third"],
     };
-    (1_000..1_025).map(article).collect()
+    (1_000..1_000 + count).map(article).collect()
 }
 
 mod idle {

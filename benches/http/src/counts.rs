@@ -185,7 +185,7 @@ impl Bound {
                 Some(Self { instructions: 5_150.0, allocations: 8.0 })
             }
             (Way::Connection, Front::Coalesce) => {
-                Some(Self { instructions: 9_850.0, allocations: 11.0 })
+                Some(Self { instructions: 9_600.0, allocations: 12.0 })
             }
             _ => None,
         }

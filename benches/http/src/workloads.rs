@@ -71,6 +71,7 @@ impl Workload {
 pub(crate) const ALL: &[Workload] = &[
     Workload::distinct("distinct, 13 bytes of text", "text"),
     Workload::distinct("distinct, 4 KiB of JSON", "json"),
+    Workload::distinct("distinct, 16 KiB of JSON", "more-json"),
     Workload::alone("distinct, 13 bytes of text, with Authorization", "text"),
     Workload::hot("hot, 13 bytes of text at once", "text"),
     Workload::hot("hot, a query of 2 ms on one of 4 connections", "wait"),
