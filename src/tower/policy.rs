@@ -35,7 +35,7 @@ pub enum HeaderRule {
     Alone,
     /// A request in which it says `no-store` or `no-cache` runs alone.
     Directives,
-    /// It is not looked at.
+    /// It is not looked at, unless a response turns out to vary on it.
     Ignore,
 }
 
