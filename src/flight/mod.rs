@@ -155,6 +155,8 @@ mod waiters;
 mod work;
 
 pub use self::handle::Handle;
+#[cfg(feature = "tower")]
+pub(crate) use self::work::relay;
 pub(crate) use self::{
     alarm::Alarm,
     ask::{Ask, Asks, Plain},
@@ -164,7 +166,7 @@ pub(crate) use self::{
     pending::Pending,
     permit::Permit,
     reentry::Batch,
-    work::{Job, Payload, Relay, Relayed, Work, relay},
+    work::{Job, Payload, Relay, Relayed, Work},
 };
 
 use std::{
