@@ -93,6 +93,12 @@ mod tests {
         }
         let remembered = (0..10_000).filter(|n| memory.recall(&key(*n)).is_some()).count();
         assert!((1..=100).contains(&remembered), "{remembered} of 100");
+        // Nobody fills it with long keys, either.
+        let long = format!("/{}", "x".repeat(LONGEST_KEY));
+        let (request, ()) = Request::get(long).body(()).unwrap().into_parts();
+        let long = Policy::new().key_of(&request, false).unwrap();
+        memory.remember(&long, Remembered::Alone, Duration::MAX);
+        assert!(memory.recall(&long).is_none());
         let none = Memory::new(0);
         none.remember(&key(1), Remembered::Alone, Duration::MAX);
         assert!(none.recall(&key(1)).is_none());
