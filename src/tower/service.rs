@@ -60,7 +60,9 @@ use super::{ResponseBody, ResponseFuture, execution::Waiting, layer::Shared, mem
 /// # Panics
 ///
 /// The response's future panics if the service does that executes its own request. Others get
-/// [`Refusal::Panicked`](super::Refusal::Panicked).
+/// [`Refusal::Panicked`](super::Refusal::Panicked). It panics, too, where it waits for another request outside
+/// a tokio runtime with a timer, unless the [patience](super::Policy::patience) is without limit; and if it
+/// is polled after it has returned.
 #[derive(Clone)]
 pub struct Coalesce<S> {
     inner: S,
