@@ -7,6 +7,7 @@
 mod kit;
 
 mod abort;
+mod cache;
 mod cancellation;
 mod cells;
 mod election;

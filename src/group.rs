@@ -301,6 +301,31 @@ impl<K: Eq + Hash, V, S: BuildHasher> Group<K, V, S> {
         table.forget_unshared(hash, |k| k.borrow() == key)
     }
 
+    /// [Forgets](Self::forget) every flight there is: no call that begins after this returns joins one that
+    /// had begun before it was called. Returns how many there were.
+    ///
+    /// Use it when everything under way is known to be outdated. It visits shards and cells one after the
+    /// other, as [`len`](Self::len) does; flights that begin meanwhile may be forgotten, too.
+    ///
+    /// ```
+    /// use futures_lite::future;
+    /// use shardflight::Group;
+    ///
+    /// future::block_on(async {
+    ///     let group: Group<u32, u32> = Group::new();
+    ///     let old = |key| Box::pin(group.run(key, future::pending()));
+    ///     let (mut one, mut two) = (old(&1), old(&2));
+    ///     assert!(future::poll_once(&mut one).await.is_none());
+    ///     assert!(future::poll_once(&mut two).await.is_none());
+    ///
+    ///     assert_eq!(group.forget_all(), 2);
+    ///     assert_eq!(group.run(&1, async { 7 }).await, 7);
+    /// });
+    /// ```
+    pub fn forget_all(&self) -> usize {
+        self.core.table.forget_all()
+    }
+
     /// The number of keys in flight. It visits shards and cells one after the other, which takes
     /// time in proportion to their number (see [`GroupBuilder::capacity`]); under concurrent calls
     /// the sum may be one that never was at any instant. Forgotten flights do not count.

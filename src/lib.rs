@@ -76,6 +76,8 @@
 // Doctests cannot run against a library built for loom; see build.rs.
 #![cfg(not(all(loom, doctest)))]
 
+#[cfg(any(feature = "moka", loom))]
+pub mod cache;
 mod call;
 mod entry;
 mod error;

@@ -25,6 +25,18 @@ use crate::{CallError, FlightId, Observer};
 /// | `shardflight_flight_seconds` | histogram | how long it was in the air |
 /// | `shardflight_wait_seconds` | histogram | how long a follower waited for its answer |
 ///
+/// And with the feature `moka`, of a [cache](crate::cache::ReadThrough):
+///
+/// | name | kind | what |
+/// |---|---|---|
+/// | `shardflight_cache_hits_total` | counter | look-ups that found what they wanted |
+/// | `shardflight_cache_stale_hits_total` | counter | those that found something old, and got it |
+/// | `shardflight_cache_misses_total` | counter | those that found nothing, or waited for a refresh |
+/// | `shardflight_cache_refreshes_total` | counter | loads begun for a key that had a value |
+/// | `shardflight_cache_loads_total` | counter | loads that returned a value |
+/// | `shardflight_cache_failed_loads_total` | counter | loads that returned an error |
+/// | `shardflight_cache_load_seconds` | histogram | how long a load took, failed or not |
+///
 /// All of them have the label `group`. What each event means is told by [`Observer`].
 ///
 /// ```
@@ -54,6 +66,8 @@ pub struct MetricsObserver {
     followers: Histogram,
     flight_seconds: Histogram,
     wait_seconds: Histogram,
+    #[cfg(feature = "moka")]
+    cache: cache::CacheMetrics,
 }
 
 impl MetricsObserver {
@@ -82,6 +96,8 @@ impl MetricsObserver {
             followers: histogram(FOLLOWERS),
             flight_seconds: histogram(FLIGHT_SECONDS),
             wait_seconds: histogram(WAIT_SECONDS),
+            #[cfg(feature = "moka")]
+            cache: cache::CacheMetrics::new(counter, histogram),
         }
     }
 
@@ -174,6 +190,91 @@ impl Observer for MetricsObserver {
             CallError::Reentrant => self.refused_reentrant.increment(1),
             _ => self.refused_full.increment(1),
         }
+    }
+
+    #[cfg(feature = "moka")]
+    fn hit(&self) {
+        self.cache.hits.increment(1);
+    }
+
+    #[cfg(feature = "moka")]
+    fn stale_hit(&self) {
+        self.cache.stale_hits.increment(1);
+    }
+
+    #[cfg(feature = "moka")]
+    fn missed(&self) {
+        self.cache.misses.increment(1);
+    }
+
+    #[cfg(feature = "moka")]
+    fn refreshing(&self) {
+        self.cache.refreshes.increment(1);
+    }
+
+    #[cfg(feature = "moka")]
+    fn loaded(&self, took: Duration) {
+        self.cache.loads.increment(1);
+        self.cache.load_seconds.record(took);
+    }
+
+    #[cfg(feature = "moka")]
+    fn load_failed(&self, took: Duration) {
+        self.cache.failed_loads.increment(1);
+        self.cache.load_seconds.record(took);
+    }
+}
+
+#[cfg(feature = "moka")]
+mod cache {
+    //! What a cache has beside the flights of its loads.
+
+    use metrics::{Counter, Histogram, Unit, describe_counter, describe_histogram};
+
+    pub(super) struct CacheMetrics {
+        pub(super) hits: Counter,
+        pub(super) stale_hits: Counter,
+        pub(super) misses: Counter,
+        pub(super) refreshes: Counter,
+        pub(super) loads: Counter,
+        pub(super) failed_loads: Counter,
+        pub(super) load_seconds: Histogram,
+    }
+
+    impl CacheMetrics {
+        pub(super) fn new(
+            counter: impl Fn(&'static str) -> Counter,
+            histogram: impl Fn(&'static str) -> Histogram,
+        ) -> Self {
+            describe();
+            Self {
+                hits: counter(HITS),
+                stale_hits: counter(STALE_HITS),
+                misses: counter(MISSES),
+                refreshes: counter(REFRESHES),
+                loads: counter(LOADS),
+                failed_loads: counter(FAILED_LOADS),
+                load_seconds: histogram(LOAD_SECONDS),
+            }
+        }
+    }
+
+    const HITS: &str = "shardflight_cache_hits_total";
+    const STALE_HITS: &str = "shardflight_cache_stale_hits_total";
+    const MISSES: &str = "shardflight_cache_misses_total";
+    const REFRESHES: &str = "shardflight_cache_refreshes_total";
+    const LOADS: &str = "shardflight_cache_loads_total";
+    const FAILED_LOADS: &str = "shardflight_cache_failed_loads_total";
+    const LOAD_SECONDS: &str = "shardflight_cache_load_seconds";
+
+    fn describe() {
+        describe_counter!(HITS, "look-ups that found what they wanted");
+        describe_counter!(STALE_HITS, "look-ups that found something old, and got it");
+        describe_counter!(MISSES, "look-ups that found nothing, or waited for a refresh");
+        describe_counter!(REFRESHES, "loads begun for a key that had a value");
+        describe_counter!(LOADS, "loads that returned a value");
+        describe_counter!(FAILED_LOADS, "loads that returned an error");
+        describe_histogram!(LOAD_SECONDS, Unit::Seconds, "how long a load took");
     }
 }
 

@@ -59,6 +59,11 @@ use crate::{
 /// that of callers that wait. The handle of a spawned call whose task leads is no caller beside it: it
 /// counts among the `followers` of a landing, as in [`Role::Led`](crate::Role::Led), but has not joined.
 ///
+/// Of a cache each look-up that comes to its end is exactly one of [`hit`](Self::hit),
+/// [`stale_hit`](Self::stale_hit) and [`missed`](Self::missed). One of these that
+/// [`joined`](Self::joined) a load has been spared its own; one that loses the race to refresh a value
+/// is [`refused`](Self::refused) by the flight, and a `stale_hit`.
+///
 /// # Order
 ///
 /// Each event is reported by the caller that it is about, on its thread and in its context, while no
@@ -116,6 +121,25 @@ pub trait Observer: Send + Sync + 'static {
     /// [`TooManyFollowers`](crate::CallError::TooManyFollowers).
     fn refused(&self, why: &CallError) {}
 
+    /// A look-up in a cache (the module `cache`, feature `moka`) found what it wanted: a value, or an error
+    /// that is kept.
+    fn hit(&self) {}
+
+    /// A look-up found an old value, and got it: another is refreshing it, or that has just failed.
+    fn stale_hit(&self) {}
+
+    /// A look-up found nothing. Or it found an old value, has refreshed that, and waited for it.
+    fn missed(&self) {}
+
+    /// A load has begun for a key that has a value.
+    fn refreshing(&self) {}
+
+    /// A load returned a value.
+    fn loaded(&self, took: Duration) {}
+
+    /// A load returned an error.
+    fn load_failed(&self, took: Duration) {}
+
     /// Runs a part of a leader's work, which is one poll of it or its call, and which is what `part`
     /// does. To be overridden for what the work is to run inside of, like a span.
     ///
@@ -165,6 +189,12 @@ forward! {
     left(flight: FlightId, waited: Duration);
     forgotten(flight: FlightId);
     refused(why: &CallError);
+    hit();
+    stale_hit();
+    missed();
+    refreshing();
+    loaded(took: Duration);
+    load_failed(took: Duration);
 }
 
 /// The observer of a group.
@@ -189,9 +219,11 @@ pub(crate) fn tell(watch: &Watch, flight: FlightId, event: impl FnOnce(&dyn Obse
     contain(|| reentry::within(flight, || event(&*watch.0)));
 }
 
+/// Tells of what concerns no flight.
 #[cold]
-pub(crate) fn tell_of_refusal(watch: &Watch, why: &CallError) {
-    contain(|| watch.0.refused(why));
+#[inline(never)]
+pub(crate) fn tell_of_no_flight(watch: &Watch, event: impl FnOnce(&dyn Observer)) {
+    contain(|| event(&*watch.0));
 }
 
 /// A panic would take the place of the caller's answer, or leave the protocol half way.

@@ -39,6 +39,12 @@ pub struct Stats {
     forgotten: AtomicU64,
     refused: AtomicU64,
     waited: AtomicU64,
+    hits: AtomicU64,
+    stale_hits: AtomicU64,
+    misses: AtomicU64,
+    refreshes: AtomicU64,
+    loads: AtomicU64,
+    failed_loads: AtomicU64,
 }
 
 /// What [`Stats`] have counted. The fields are the events of [`Observer`], which see.
@@ -78,6 +84,18 @@ pub struct StatsSnapshot {
     pub refused: u64,
     /// How long the followers that got an answer waited, all together.
     pub waited: Duration,
+    /// Look-ups in a cache that found what they wanted.
+    pub hits: u64,
+    /// Those that found something old, and got it.
+    pub stale_hits: u64,
+    /// Those that found nothing, or waited for a refresh.
+    pub misses: u64,
+    /// Loads begun for a key that had a value.
+    pub refreshes: u64,
+    /// Loads that returned a value.
+    pub loads: u64,
+    /// Loads that returned an error.
+    pub failed_loads: u64,
 }
 
 impl Stats {
@@ -98,6 +116,12 @@ impl Stats {
             forgotten: of(&self.forgotten),
             refused: of(&self.refused),
             waited: Duration::from_nanos(of(&self.waited)),
+            hits: of(&self.hits),
+            stale_hits: of(&self.stale_hits),
+            misses: of(&self.misses),
+            refreshes: of(&self.refreshes),
+            loads: of(&self.loads),
+            failed_loads: of(&self.failed_loads),
         }
     }
 }
@@ -158,6 +182,20 @@ impl StatsSnapshot {
     pub fn waiting(&self) -> u64 {
         self.joined.saturating_sub(self.answered + self.left + self.taken_over)
     }
+
+    /// Of a cache's look-ups the part that did not wait for a load, between 0 and 1; `None` if there were
+    /// none.
+    ///
+    /// ```
+    /// use shardflight::StatsSnapshot;
+    ///
+    /// assert_eq!(StatsSnapshot::default().hit_rate(), None);
+    /// ```
+    pub fn hit_rate(&self) -> Option<f64> {
+        let hits = self.hits + self.stale_hits;
+        let looked_up = hits + self.misses;
+        (looked_up > 0).then(|| hits as f64 / looked_up as f64)
+    }
 }
 
 fn count(counter: &AtomicU64) {
@@ -205,5 +243,29 @@ impl Observer for Stats {
 
     fn refused(&self, _: &CallError) {
         count(&self.refused);
+    }
+
+    fn hit(&self) {
+        count(&self.hits);
+    }
+
+    fn stale_hit(&self) {
+        count(&self.stale_hits);
+    }
+
+    fn missed(&self) {
+        count(&self.misses);
+    }
+
+    fn refreshing(&self) {
+        count(&self.refreshes);
+    }
+
+    fn loaded(&self, _: Duration) {
+        count(&self.loads);
+    }
+
+    fn load_failed(&self, _: Duration) {
+        count(&self.failed_loads);
     }
 }

@@ -29,6 +29,7 @@ mod map;
 mod shards;
 #[cfg(any(loom, test))]
 mod single;
+mod sweep;
 mod watched;
 
 #[cfg(not(loom))]

@@ -77,6 +77,7 @@ impl<K, V, M> Table<K, V, M> {
         let tell = |flight, event: fn(&dyn Observer, FlightId)| {
             observer::tell(watch, flight, |observer| event(observer, flight));
         };
+        let refuse = |why| observer::tell_of_no_flight(watch, |observer| observer.refused(&why));
         match entered {
             Entered::Lead(id) => tell(*id, <dyn Observer>::led),
             Entered::TakeOver(flight) | Entered::Pending(flight) if !flight.was_abandoned() => {
@@ -87,8 +88,8 @@ impl<K, V, M> Table<K, V, M> {
                 tell(flight.id(), <dyn Observer>::taken_over);
             }
             Entered::Follow(flight, _) => tell(flight.id(), <dyn Observer>::joined),
-            Entered::Full => observer::tell_of_refusal(watch, &CallError::TooManyFollowers),
-            Entered::Reentrant => observer::tell_of_refusal(watch, &CallError::Reentrant),
+            Entered::Full => refuse(CallError::TooManyFollowers),
+            Entered::Reentrant => refuse(CallError::Reentrant),
             // It goes as if there were none.
             Entered::Gone(_) => {}
         }

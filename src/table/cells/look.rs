@@ -185,13 +185,18 @@ impl<'c, K> Look<'c, K> {
         self.unlink(found.link).key
     }
 
+    /// Takes the first flight of the chain out of the cell for good.
+    pub(in crate::table) fn take(&mut self) -> Option<Moved<K>> {
+        if self.chain.is_none() { None } else { Some(self.unlink(self.chain)) }
+    }
+
     /// Takes the first flight of the chain, for the caller to put it into the map.
     pub(in crate::table) fn pop(&mut self) -> Option<Moved<K>> {
         if self.chain.is_none() {
             return None;
         }
         self.add();
-        Some(self.unlink(self.chain))
+        self.take()
     }
 
     /// Makes an empty cell one of which flights are in the map: the caller is going to add one. `false`

@@ -1,0 +1,250 @@
+//! The cache: invalidations against whatever can happen to a load at the same time.
+//!
+//! A *row* is what loads read, with relaxed accesses: that a load which begins after an invalidation sees what
+//! was written before it must be the doing of the crate. The store is a list behind a mutex
+//! (`src/cache/model.rs`); all the rest is the code that ships.
+
+use std::collections::HashMap;
+
+use loom::{
+    future::block_on,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    thread,
+};
+use shardflight::cache::ReadThrough;
+
+use crate::kit::{Hasher, KEY, check, pending};
+
+type Cache = ReadThrough<u64, u64, (), Hasher>;
+
+fn cache() -> Cache {
+    ReadThrough::builder_with_hasher(Hasher::default()).build()
+}
+
+/// What is cached.
+#[derive(Clone)]
+struct Row(Arc<AtomicU64>);
+
+impl Row {
+    fn new(version: u64) -> Self {
+        Self(Arc::new(AtomicU64::new(version)))
+    }
+
+    fn read(&self) -> Result<u64, ()> {
+        Ok(self.0.load(Relaxed))
+    }
+
+    fn write(&self, version: u64) {
+        self.0.store(version, Relaxed);
+    }
+}
+
+fn get(cache: &Cache, row: &Row) -> u64 {
+    cache.get_blocking(&KEY, || row.read()).unwrap()
+}
+
+fn spawn_get(cache: &Cache, row: &Row) -> thread::JoinHandle<u64> {
+    let (cache, row) = (cache.clone(), row.clone());
+    thread::spawn(move || get(&cache, &row))
+}
+
+/// A load stores its value while the key is invalidated; who looks then does not find it.
+#[test]
+fn an_invalidation_races_a_load_that_is_being_stored() {
+    check(5, || {
+        let (cache, row) = (cache(), Row::new(1));
+        let loading = spawn_get(&cache, &row);
+        row.write(2);
+        cache.invalidate(&KEY);
+        assert_ne!(cache.get_if_present(&KEY), Some(1), "it was loaded before");
+        loading.join().unwrap();
+        assert_ne!(cache.get_if_present(&KEY), Some(1), "it was loaded before");
+        assert_eq!(cache.loading(), 0, "G4");
+    });
+}
+
+/// A caller that comes after the invalidation joins no load of before.
+#[test]
+fn a_call_after_an_invalidation_races_a_load() {
+    check(3, || {
+        let (cache, row) = (cache(), Row::new(1));
+        let loading = spawn_get(&cache, &row);
+        row.write(2);
+        cache.invalidate(&KEY);
+        assert_eq!(get(&cache, &row), 2);
+        loading.join().unwrap();
+        assert_eq!(get(&cache, &row), 2);
+        assert_eq!(cache.loading(), 0, "G4");
+    });
+}
+
+/// A flight that finds the old value in the cache when it looks again is not there any more when the
+/// invalidation has returned.
+#[test]
+fn an_invalidation_races_a_flight_that_looks_again() {
+    check(4, || {
+        let (cache, row) = (cache(), Row::new(1));
+        let loading = spawn_get(&cache, &row);
+        cache.insert(&KEY, 1);
+        row.write(2);
+        cache.invalidate(&KEY);
+        assert_eq!(get(&cache, &row), 2);
+        loading.join().unwrap();
+        assert_eq!(cache.loading(), 0, "G4");
+    });
+}
+
+/// What all have invalidated stays away, though the store keeps it.
+#[test]
+fn an_invalidation_of_all_races_a_load() {
+    check(3, || {
+        let (cache, row) = (cache(), Row::new(1));
+        let loading = spawn_get(&cache, &row);
+        row.write(2);
+        cache.invalidate_all();
+        assert_ne!(cache.get_if_present(&KEY), Some(1), "it was loaded before");
+        assert_eq!(get(&cache, &row), 2);
+        loading.join().unwrap();
+        assert_eq!(get(&cache, &row), 2);
+        assert_eq!(cache.loading(), 0, "G4");
+    });
+}
+
+/// The same for a value that is there already, and a flight that finds it.
+#[test]
+fn an_invalidation_of_all_races_a_flight_that_looks_again() {
+    check(3, || {
+        let (cache, row) = (cache(), Row::new(1));
+        let loading = spawn_get(&cache, &row);
+        cache.insert(&KEY, 1);
+        row.write(2);
+        cache.invalidate_all();
+        assert_eq!(get(&cache, &row), 2);
+        loading.join().unwrap();
+        assert_eq!(cache.loading(), 0, "G4");
+    });
+}
+
+/// An older load does not replace what was inserted, nor is it joined.
+#[test]
+fn an_insertion_races_a_load() {
+    check(4, || {
+        let (cache, row) = (cache(), Row::new(1));
+        let loading = spawn_get(&cache, &row);
+        row.write(2);
+        cache.insert(&KEY, 2);
+        assert_ne!(cache.get_if_present(&KEY), Some(1), "it was loaded before");
+        assert_eq!(get(&cache, &row), 2);
+        loading.join().unwrap();
+        assert_eq!(get(&cache, &row), 2);
+    });
+}
+
+/// An insertion that began before an invalidation does not outlive it.
+#[test]
+fn an_invalidation_races_an_insertion() {
+    check(5, || {
+        let (cache, row) = (cache(), Row::new(1));
+        let inserting = {
+            let (cache, row) = (cache.clone(), row.clone());
+            thread::spawn(move || cache.insert(&KEY, row.read().unwrap()))
+        };
+        row.write(2);
+        cache.invalidate(&KEY);
+        let seen = cache.get_if_present(&KEY);
+        inserting.join().unwrap();
+        // The value was read before the insertion began, so either may be there, but it stays.
+        let later = cache.get_if_present(&KEY);
+        assert!(seen.is_none() || later == seen, "{seen:?}, then {later:?}");
+    });
+}
+
+/// Two invalidate at once, each of its own write, while a load is under way: neither sees what was before its own.
+#[test]
+fn two_invalidations_race_a_load() {
+    check(2, || {
+        let (cache, row) = (cache(), Row::new(1));
+        let loading = spawn_get(&cache, &row);
+        let other = {
+            let (cache, row) = (cache.clone(), row.clone());
+            thread::spawn(move || {
+                row.write(2);
+                cache.invalidate(&KEY);
+                assert_ne!(cache.get_if_present(&KEY), Some(1), "it was loaded before");
+            })
+        };
+        row.write(2);
+        cache.invalidate(&KEY);
+        assert_ne!(cache.get_if_present(&KEY), Some(1), "it was loaded before");
+        other.join().unwrap();
+        loading.join().unwrap();
+        assert_eq!(get(&cache, &row), 2);
+    });
+}
+
+/// The load's caller is gone, another takes over, and begins after the invalidation or not: what it stores is
+/// seen only if it did.
+#[test]
+fn an_invalidation_races_a_load_that_is_taken_over() {
+    check(2, || {
+        let (cache, row) = (cache(), Row::new(1));
+        let stuck = pending(cache.get(&KEY, std::future::pending()));
+        let follower = spawn_get(&cache, &row);
+        let invalidating = {
+            let (cache, row) = (cache.clone(), row.clone());
+            thread::spawn(move || {
+                row.write(2);
+                cache.invalidate(&KEY);
+                assert_ne!(cache.get_if_present(&KEY), Some(1), "it was loaded before");
+            })
+        };
+        drop(stuck);
+        invalidating.join().unwrap();
+        follower.join().unwrap();
+        assert_eq!(get(&cache, &row), 2);
+        assert_eq!(cache.loading(), 0, "G4");
+    });
+}
+
+/// As the first, of a batch.
+#[test]
+fn an_invalidation_races_a_batch() {
+    check(3, || {
+        let (cache, row) = (cache(), Row::new(1));
+        let loading = {
+            let (cache, row) = (cache.clone(), row.clone());
+            thread::spawn(move || {
+                let load = |keys: Vec<u64>| {
+                    let read = row.read();
+                    async move { keys.into_iter().map(move |key| (key, read)) }
+                };
+                let found: HashMap<_, _> = block_on(cache.get_many([KEY], load));
+                assert!(found[&KEY].is_ok());
+            })
+        };
+        row.write(2);
+        cache.invalidate(&KEY);
+        assert_ne!(cache.get_if_present(&KEY), Some(1), "it was loaded before");
+        assert_eq!(get(&cache, &row), 2);
+        loading.join().unwrap();
+        assert_ne!(cache.get_if_present(&KEY), Some(1), "it was loaded before");
+    });
+}
+
+/// Two who miss at once load once, or the second finds what the first has stored.
+#[test]
+fn two_who_miss_load_once() {
+    check(4, || {
+        let (cache, loads) = (cache(), Row::new(0));
+        let load = |loads: &Row| Ok(loads.0.fetch_add(1, Relaxed));
+        let other = {
+            let (cache, loads) = (cache.clone(), loads.clone());
+            thread::spawn(move || cache.get_blocking(&KEY, || load(&loads)))
+        };
+        assert_eq!(cache.get_blocking(&KEY, || load(&loads)), Ok(0));
+        assert_eq!(other.join().unwrap(), Ok(0));
+    });
+}
