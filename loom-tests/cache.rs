@@ -4,7 +4,7 @@
 //! was written before it must be the doing of the crate. The store is a list behind a mutex
 //! (`src/cache/model.rs`); all the rest is the code that ships.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use loom::{
     future::block_on,
@@ -14,7 +14,7 @@ use loom::{
     },
     thread,
 };
-use shardflight::cache::ReadThrough;
+use shardflight::cache::{ReadThrough, ReadThroughBuilder};
 
 use crate::kit::{Hasher, KEY, check, pending};
 
@@ -124,6 +124,27 @@ fn an_invalidation_of_all_races_a_flight_that_looks_again() {
         cache.invalidate_all();
         assert_eq!(get(&cache, &row), 2);
         loading.join().unwrap();
+        assert_eq!(cache.loading(), 0, "G4");
+    });
+}
+
+/// What a failed load falls back on is what is there, not what was there before the invalidation.
+#[test]
+fn an_invalidation_races_a_load_that_fails() {
+    check(4, || {
+        let builder: ReadThroughBuilder<u64, u64, (), _> =
+            ReadThrough::builder_with_hasher(Hasher::default());
+        let hour = Duration::from_secs(3_600);
+        let cache = builder.soft_ttl(Duration::ZERO).negative_ttl(hour).build();
+        cache.insert(&KEY, 1);
+        let refreshing = {
+            let cache = cache.clone();
+            thread::spawn(move || cache.get_blocking(&KEY, || Err(())))
+        };
+        cache.invalidate(&KEY);
+        assert_eq!(cache.get_if_present(&KEY), None, "it was inserted before");
+        assert_ne!(cache.get_blocking(&KEY, || Ok(2)), Ok(1), "it was inserted before");
+        refreshing.join().unwrap().unwrap_or_default();
         assert_eq!(cache.loading(), 0, "G4");
     });
 }

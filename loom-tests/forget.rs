@@ -163,3 +163,54 @@ fn g6_the_work_of_a_forgotten_flight_is_offered_while_its_followers_leave() {
         assert_eq!(handle.wait(), Err(CallError::Cancelled));
     });
 }
+
+/// G5, G6: all flights are forgotten while one is joined and lands, alone in its cell or in the map. Who comes
+/// afterwards does not join it; who follows it gets its value.
+#[test]
+fn g5_forget_all_races_join_and_landing() {
+    check(2, || {
+        let group = group();
+        let old = pending(group.run(&KEY, ready_at_the_second_poll(1)));
+        let follower = {
+            let group = group.clone();
+            thread::spawn(move || block_on(group.run(&KEY, async { 2 })))
+        };
+        let forgetter = {
+            let group = group.clone();
+            thread::spawn(move || {
+                group.forget_all();
+                let next = group.run_blocking(&KEY, || 3);
+                assert_ne!(next, 1, "it was forgotten");
+            })
+        };
+        assert_eq!(block_on(old), 1);
+        forgetter.join().unwrap();
+        let followed = follower.join().unwrap();
+        assert!([1, 2, 3].contains(&followed));
+        assert!(group.is_empty(), "G4");
+    });
+}
+
+/// G5, G10: a flight that moves from its cell to the map, because another key is joined there, is not missed.
+#[test]
+fn g5_forget_all_races_a_flight_that_moves() {
+    check(3, || {
+        let group = group();
+        let old = pending(group.run(&KEY, ready_at_the_second_poll(1)));
+        let other = {
+            let group = group.clone();
+            thread::spawn(move || {
+                let leader = pending(group.run(&3, ready_at_the_second_poll(3)));
+                let follower = pending(group.run(&3, ready_at_the_second_poll(4)));
+                assert_eq!(block_on(leader), 3);
+                block_on(follower)
+            })
+        };
+        assert!(group.forget_all() >= 1);
+        assert!(!group.is_in_flight(&KEY));
+        assert_eq!(group.run_blocking(&KEY, || 2), 2);
+        assert_eq!(block_on(old), 1);
+        assert!([3, 4].contains(&other.join().unwrap()));
+        assert!(group.is_empty(), "G4");
+    });
+}

@@ -10,7 +10,7 @@ use ahash::RandomState;
 
 use super::{
     EarlyRefresh, Kept, ReadThrough,
-    backend::{Settings, Store},
+    backend::{self, Settings, Store},
     clock::Clock,
     lifetimes::Lifetimes,
     loads::Loads,
@@ -228,7 +228,8 @@ where
         let group = group.hasher(hasher.clone()).build();
         let watch = group.core().table().watch().cloned();
         let (loads, clock) = (Loads::new(), Clock::new());
-        let core = Core { store, group, loads, lifetimes, clock, hasher, max_age, watch };
+        let pauses = lifetimes.pause().map(|pause| backend::pauses(pause, hasher.clone()));
+        let core = Core { store, group, loads, lifetimes, clock, hasher, max_age, pauses, watch };
         ReadThrough { core: Arc::new(core) }
     }
 }

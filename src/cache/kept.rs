@@ -47,8 +47,6 @@ pub(super) struct Dates {
     pub(super) stale_at: Moment,
     /// From here on it is not to be used, unless a load fails.
     pub(super) expires_at: Moment,
-    /// Until here it is neither, because a refresh has failed.
-    pub(super) paused_until: Moment,
     /// How long its load took.
     pub(super) took: Duration,
     /// After so long moka may drop it.
@@ -60,7 +58,6 @@ impl Dates {
     pub(super) const NONE: Self = Self {
         stale_at: Moment::NEVER,
         expires_at: Moment::NEVER,
-        paused_until: Moment::FIRST,
         took: Duration::ZERO,
         keep_for: Duration::MAX,
     };

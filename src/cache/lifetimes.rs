@@ -111,7 +111,7 @@ impl<K, V> Lifetimes<K, V> {
         let soft = self.soft_ttl.map_or(Moment::NEVER, |ttl| now.after(ttl));
         let stale_at = self.jittered(now, soft.min(expires_at));
         let keep_for = ttl.map_or(Duration::MAX, |ttl| self.keep_for(ttl));
-        Dates { stale_at, expires_at, paused_until: Moment::FIRST, took, keep_for }
+        Dates { stale_at, expires_at, took, keep_for }
     }
 
     /// Of an error, if it is kept.
@@ -122,19 +122,17 @@ impl<K, V> Lifetimes<K, V> {
         Some(Dates { stale_at, expires_at, keep_for: ttl, ..Dates::NONE })
     }
 
-    /// Of a value whose refresh has failed: it is not tried again for as long as errors are kept.
-    pub(super) fn of_paused(&self, dates: &Dates, now: impl FnOnce() -> Moment) -> Option<Dates> {
-        let (now, pause) = (now(), self.negative_ttl?);
-        let end = dates.expires_at.after(self.stale_if_error.unwrap_or_default());
-        let paused_until = now.after(pause).min(end);
-        Some(Dates { paused_until, keep_for: end.since(now), ..*dates })
+    /// How long after a failure a value that may still be used is not loaded again.
+    pub(super) fn pause(&self) -> Option<Duration> {
+        let may_be_old =
+            self.soft_ttl.is_some() || self.early.is_some() || self.stale_if_error.is_some();
+        self.negative_ttl.filter(|_| may_be_old)
     }
 
     /// Of something that has dates.
     pub(super) fn judge(&self, dates: &Dates, is_error: bool, now: Moment) -> Age {
         let spare = self.stale_if_error.filter(|_| !is_error).unwrap_or_default();
         match () {
-            () if now < dates.paused_until => Age::Paused,
             () if now < dates.stale_at && !self.early_by_chance(dates, now) => Age::Fresh,
             () if now < dates.expires_at => Age::Due,
             () if now < dates.expires_at.after(spare) => Age::Spare,

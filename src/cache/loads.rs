@@ -23,12 +23,14 @@
 //!   removed from the store, and then it is cleared of suspicion.
 //! - **invalidate(key)**: I1 `void` makes the key's loads `Void` or `Suspect`; I2 the store's entry is removed; I3
 //!   the flight is forgotten.
-//! - **insert(key)** is a load whose work has been done (B1, B3 to B6), and then I3.
+//! - **insert(key)** is a load whose work has been done (B1, B3 to B6), and then I3. If B3 does not let it store, it
+//!   is an invalidation.
 //! - **invalidate_all**: A1 `void_all` raises the *floor* above all stamps drawn; A2 the store is emptied; A3 all
 //!   flights are forgotten.
 //! - **look**: L1 `watch` notes which loads are suspects now; L2 the store is asked; L3 what was stored by one
 //!   of those, or by a load below the floor, is not there.
-//! - **miss**: M1 look; M2 lead or join the key's flight; M3 who leads looks again; M4 load.
+//! - **miss**: M1 look; M2 lead or join the key's flight; M3 who leads looks again; M4 load; M5 if that fails look
+//!   for an old value, which is the answer then, and stays where it is.
 //!
 //! # Why it holds
 //!
@@ -40,11 +42,15 @@
 //!   L1 *G* either finds it among the suspects, and passes over what it stored; or it has been cleared since,
 //!   after B6 removed that; what *G* sees at L1 makes it see that at L2. L1 comes before L2: a suspect that is
 //!   cleared in between would be taken for honest.
-//! - *From a flight.* *G* cannot join one that was there at I3. One that began later looked again (M3) after I3,
-//!   so after I2, and so found what *G* would. That is why I2 comes before I3. And it did not join *L* (M4
-//!   begins a new load).
-//! - `insert` is an invalidation (B1 voids as I1 does) that leaves a value behind. Between two that overlap,
-//!   the one that began later wins; both may lose to an invalidation.
+//! - *From a flight.* *G* cannot join one that was there at I3. One that began later looked (M3, M5) after I3,
+//!   so after I2, and found what *G* would. That is why I2 comes before I3. And what it loaded (M4) it began to
+//!   load after I1.
+//! - *By way of another load.* What is in the store is stored once, by its own load. A load that fails after I1 does
+//!   not store the old value again, which it may have found before I2: by its own stamp that would be
+//!   honest.
+//! - `insert` is an invalidation that leaves a value behind: B1 voids as I1 does, and B4 replaces what I2 would
+//!   remove. Of loads and insertions that overlap, the one that began last wins, and all lose to an
+//!   invalidation.
 //! - `invalidate_all` is one of all keys. What is below the floor is not there for who begins later, whenever
 //!   it was stored; so no suspects are needed. Flights as above.
 //!
@@ -85,7 +91,7 @@ struct Entry {
 /// Loads of keys with the same hash are in the same stripe.
 type Stripe = Mutex<Vec<Entry>>;
 
-/// A power of two. Each is locked four times for a load.
+/// A load locks its own three times.
 #[cfg(not(loom))]
 const STRIPES: usize = 64;
 #[cfg(loom)]
@@ -192,7 +198,7 @@ impl Loads {
 
     fn stripe(&self, hash: u64) -> &Stripe {
         // The group's cells and shards go by the first bits.
-        &self.stripes[hash as usize % STRIPES]
+        &self.stripes[hash as usize % self.stripes.len()]
     }
 }
 

@@ -4,9 +4,10 @@ use std::{
     borrow::Borrow,
     hash::{BuildHasher, Hash},
     marker::PhantomData,
+    time::Duration,
 };
 
-use super::{ReadThrough, ReadThroughBuilder};
+use super::{ReadThrough, ReadThroughBuilder, clock::Moment};
 use crate::sync::{Mutex, lock};
 
 pub(super) struct Store<K, T, S> {
@@ -43,9 +44,17 @@ impl<K: Eq + Hash, T: Clone, S> Store<K, T, S> {
 }
 
 impl<K, T, S> Store<K, T, S> {
+    fn new(hasher: S) -> Self {
+        Self { entries: Mutex::new(Vec::new()), _hasher: hasher }
+    }
+
     pub(super) fn entry_count(&self) -> u64 {
         lock(&self.entries).len() as u64
     }
+}
+
+pub(super) fn pauses<S>(_: Duration, hasher: S) -> Store<u64, Moment, S> {
+    Store::new(hasher)
 }
 
 /// There are none.
@@ -67,6 +76,6 @@ where
 {
     /// Makes the cache.
     pub fn build(self) -> ReadThrough<K, V, E, S> {
-        self.made_by(|_, hasher, _| Store { entries: Mutex::new(Vec::new()), _hasher: hasher })
+        self.made_by(|_, hasher, _| Store::new(hasher))
     }
 }

@@ -12,7 +12,7 @@ use moka::{
     sync::{Cache, CacheBuilder},
 };
 
-use super::{Kept, ReadThrough, ReadThroughBuilder};
+use super::{Kept, ReadThrough, ReadThroughBuilder, clock::Moment};
 
 pub(super) type Store<K, T, S> = Cache<K, T, S>;
 
@@ -89,6 +89,15 @@ where
             store
         })
     }
+}
+
+/// Of keys that fail, by hash. If they are too many the rest is tried again sooner.
+pub(super) fn pauses<S>(pause: Duration, hasher: S) -> Store<u64, Moment, S>
+where
+    S: BuildHasher + Clone + Send + Sync + 'static,
+{
+    let settings = Cache::builder().max_capacity(10_000).time_to_live(pause.min(LONGEST));
+    settings.build_with_hasher(hasher)
 }
 
 /// moka takes no longer ones than a thousand years.

@@ -64,6 +64,10 @@ pub(super) struct Core<K, V, E, S> {
     pub(super) clock: Clock,
     pub(super) hasher: S,
     pub(super) max_age: Option<Duration>,
+    /// Keys that have a value to fall back on, by their hash, and until when they are not loaded again because
+    /// that has failed. Beside the store: to put the old value there once more would make it look newer
+    /// than an invalidation.
+    pub(super) pauses: Option<Store<u64, Moment, S>>,
     pub(super) watch: Option<Watch>,
 }
 
@@ -234,10 +238,11 @@ where
     {
         let core = &*self.core;
         let load = core.loads.begin(core.hash(key));
-        let owned = key.to_owned();
-        let dates = core.lifetimes.of_value(&owned, &value, Duration::ZERO, || core.clock.now());
-        core.put(key, owned, load, Ok(value), dates);
-        core.group.forget(key);
+        match core.put_value(key, load, value, Duration::ZERO) {
+            true => drop(core.group.forget(key)),
+            // What was there before must go all the same.
+            false => self.invalidate(key),
+        }
     }
 
     /// Removes the key's value, for good: no call that begins after this has returned gets a value whose load
@@ -336,11 +341,20 @@ where
         if !self.loads.vouch_for(kept.stamp, &watch) {
             return None;
         }
-        let age = match kept.dates.are_none() {
-            true => Age::Fresh,
-            false => self.lifetimes.judge(&kept.dates, kept.answer.is_err(), self.clock.now()),
-        };
-        (age != Age::Over).then_some((age, kept))
+        if kept.dates.are_none() {
+            return Some((Age::Fresh, kept));
+        }
+        let now = self.clock.now();
+        match self.lifetimes.judge(&kept.dates, kept.answer.is_err(), now) {
+            Age::Over => None,
+            Age::Due | Age::Spare if self.is_paused(key, now) => Some((Age::Paused, kept)),
+            age => Some((age, kept)),
+        }
+    }
+
+    fn is_paused<Q: ?Sized + Hash>(&self, key: &Q, now: Moment) -> bool {
+        let Some(pauses) = &self.pauses else { return false };
+        pauses.get(&self.hash(key)).is_some_and(|until| now < until)
     }
 
     /// What a caller gets without a load. Of one that is to refresh nothing has been told yet.
@@ -447,41 +461,63 @@ where
         Q: ?Sized + Eq + Hash + ToOwned<Owned = K>,
     {
         let Loading { load, began } = loading;
-        let now = || self.clock.now();
-        let took = now().since(began);
-        let error = match answer {
+        let took = self.clock.now().since(began);
+        match answer {
             Ok(value) => {
                 self.tell(|observer| observer.loaded(took));
-                let owned = key.to_owned();
-                let dates = self.lifetimes.of_value(&owned, &value, took, now);
-                self.put(key, owned, load, Ok(value.clone()), dates);
-                return Ok(value);
+                self.put_value(key, load, value.clone(), took);
+                Ok(value)
             }
-            Err(error) => error,
-        };
-        self.tell(|observer| observer.load_failed(took));
-        if let Some((age, Kept { answer: Ok(value), dates, .. })) = self.find(key) {
+            Err(error) => {
+                self.tell(|observer| observer.load_failed(took));
+                self.fall_back(key, load, error)
+            }
+        }
+    }
+
+    /// A load has failed: there may be an old value, or another has been inserted meanwhile.
+    #[cold]
+    fn fall_back<Q>(&self, key: &Q, load: Load<'_>, error: E) -> Result<V, E>
+    where
+        K: Borrow<Q>,
+        Q: ?Sized + Eq + Hash + ToOwned<Owned = K>,
+    {
+        if let Some((age, Kept { answer: Ok(value), .. })) = self.find(key) {
             if age != Age::Fresh
-                && let Some(dates) = self.lifetimes.of_paused(&dates, now)
+                && let (Some(pauses), Some(pause)) = (&self.pauses, self.lifetimes.pause())
             {
-                self.put(key, key.to_owned(), load, Ok(value.clone()), dates);
+                pauses.insert(self.hash(key), self.clock.now().after(pause));
             }
             return Ok(value);
         }
-        if let Some(dates) = self.lifetimes.of_error(now) {
+        if let Some(dates) = self.lifetimes.of_error(|| self.clock.now()) {
             self.put(key, key.to_owned(), load, Err(error.clone()), dates);
         }
         Err(error)
     }
 
+    /// Whether it was stored, if perhaps not for long.
+    fn put_value<Q>(&self, key: &Q, load: Load<'_>, value: V, took: Duration) -> bool
+    where
+        K: Borrow<Q>,
+        Q: ?Sized + Eq + Hash + ToOwned<Owned = K>,
+    {
+        let owned = key.to_owned();
+        let dates = self.lifetimes.of_value(&owned, &value, took, || self.clock.now());
+        if let Some(pauses) = &self.pauses {
+            pauses.invalidate(&self.hash(key));
+        }
+        self.put(key, owned, load, Ok(value), dates)
+    }
+
     /// B3 to B6.
-    fn put<Q>(&self, key: &Q, owned: K, load: Load<'_>, answer: Result<V, E>, dates: Dates)
+    fn put<Q>(&self, key: &Q, owned: K, load: Load<'_>, answer: Result<V, E>, dates: Dates) -> bool
     where
         K: Borrow<Q>,
         Q: ?Sized + Eq + Hash,
     {
         let stamp = load.stamp();
-        let Some(storing) = load.begin_to_store() else { return };
+        let Some(storing) = load.begin_to_store() else { return false };
         let kept = Kept { answer, stamp, dates };
         // moka calls the user's code.
         let stored = catch_unwind(AssertUnwindSafe(|| self.store.insert(owned, kept)));
@@ -493,6 +529,7 @@ where
         if let Err(payload) = stored {
             resume_unwind(payload);
         }
+        true
     }
 }
 
