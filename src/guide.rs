@@ -16,6 +16,7 @@
 //! | an actor, a callback, a stream | to say myself when the value is there | [`lead_or_join`](crate::Group::lead_or_join) |
 //! | no work | the value of what runs, if anything does | [`join`](crate::Group::join) |
 //! | many keys and one query for all of them | each key shared by itself | [`run_many`](crate::Group::run_many) |
+//! | values that may be kept for a while | a cache in front | `cache::ReadThrough` (feature `moka`) |
 //!
 //! If in doubt, `run`. When its caller is cancelled the work is dropped and a follower begins its own:
 //! right for reads that take milliseconds. `relay` is for what takes seconds, and needs

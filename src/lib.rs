@@ -33,7 +33,8 @@
 //!
 //! # When not to use it
 //!
-//! - To keep answers: nothing is cached. Put a cache in front; this crate is for its misses.
+//! - To keep answers: a group caches nothing. Put a cache in front, like that of the feature `moka`; the group is
+//!   for its misses.
 //! - For work with effects that each caller wants for itself: followers' work never runs.
 //! - Across processes: a group lives in one.
 //!
@@ -70,6 +71,8 @@
 //! - `tower`: the module `tower`, HTTP middleware that collapses identical requests, for axum, hyper, tonic
 //!   and whatever else speaks [tower](https://docs.rs/tower). Brings `tokio`.
 //! - `axum`: the same in front of axum's nested routers. Brings `tower`.
+//! - `moka`: the module `cache`, a [moka](https://docs.rs/moka) cache whose misses share their loads, and whose
+//!   invalidations are final.
 //!
 //! [`Stats`] and every other [`Observer`] need no feature. A group has none unless it is given one.
 
