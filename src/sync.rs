@@ -4,6 +4,10 @@
 
 #[cfg(not(loom))]
 pub(crate) use self::cell::UnsafeCell;
+#[cfg(loom)]
+pub(crate) use loom::sync::atomic::fence;
+#[cfg(all(not(loom), feature = "moka"))]
+pub(crate) use std::sync::atomic::fence;
 #[cfg(not(loom))]
 pub(crate) use std::sync::{
     Arc, Condvar, Mutex, MutexGuard, OnceLock,

@@ -58,7 +58,9 @@
 //! suspect removes what it stored in two steps (look whose it is, remove) may remove what another load has
 //! just stored. Both are misses, and nothing is ever stale by them.
 //!
-//! **Memory order.** A load that begins after I1, or after A1, sees what happened before the invalidation, like
+//! **Memory order.** That a flight which I3 does not find has begun later is a matter of two words: I2 writes one and
+//! I3 reads the other, M2 writes the other and M3 reads the one. So there is a sequentially consistent fence
+//! between I2 and I3, or A2 and A3, and one between M2 and M3. A load that begins after I1, or after A1, sees what happened before the invalidation, like
 //! the write to the database that it was for: by the stripe's mutex, or by the counter of stamps. The
 //! models of `loom-tests/cache.rs` check all of this, with each step left out or moved in turn.
 

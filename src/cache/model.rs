@@ -1,4 +1,8 @@
-//! The store of the models: one mutex around a list, with moka's face as far as it is used.
+//! The store of the models: a log of what was done to each key, with moka's face as far as it is used.
+//!
+//! A look reads how long the log is without any order, and so may miss what was done last, unless something
+//! else has told it: like moka's readers, which take no lock. That an invalidation is seen must be the doing of
+//! the crate.
 
 use std::{
     borrow::Borrow,
@@ -8,11 +12,18 @@ use std::{
 };
 
 use super::{ReadThrough, ReadThroughBuilder, clock::Moment};
-use crate::sync::{Mutex, lock};
+use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 
 pub(super) struct Store<K, T, S> {
-    entries: Mutex<Vec<(K, T)>>,
+    log: Mutex<Vec<Change<K, T>>>,
+    length: AtomicU64,
     _hasher: S,
+}
+
+enum Change<K, T> {
+    Put(K, T),
+    /// Of what was put at this place of the log.
+    Removed(usize),
 }
 
 impl<K: Eq + Hash, T: Clone, S> Store<K, T, S> {
@@ -20,36 +31,59 @@ impl<K: Eq + Hash, T: Clone, S> Store<K, T, S> {
     where
         K: Borrow<Q>,
     {
-        let entries = lock(&self.entries);
-        let found = entries.iter().find(|(k, _)| k.borrow() == key);
-        found.map(|(_, value)| value.clone())
+        // Relaxed: see above.
+        let seen = self.length.load(Ordering::Relaxed) as usize;
+        let log = lock(&self.log);
+        latest(&log[..seen], key).map(|(_, value)| value.clone())
     }
 
     pub(super) fn insert(&self, key: K, value: T) {
-        let mut entries = lock(&self.entries);
-        entries.retain(|(k, _)| *k != key);
-        entries.push((key, value));
+        self.append(&mut lock(&self.log), Change::Put(key, value));
     }
 
     pub(super) fn invalidate<Q: ?Sized + Eq>(&self, key: &Q)
     where
         K: Borrow<Q>,
     {
-        lock(&self.entries).retain(|(k, _)| k.borrow() != key);
+        let mut log = lock(&self.log);
+        if let Some(place) = latest(&log, key).map(|(place, _)| place) {
+            self.append(&mut log, Change::Removed(place));
+        }
     }
 
     /// moka compares dates, which leaves a doubt about what is stored at the same instant. So nothing is
     /// removed here: that it is not found must be the doing of others.
     pub(super) fn invalidate_all(&self) {}
+
+    fn append(&self, log: &mut Vec<Change<K, T>>, change: Change<K, T>) {
+        log.push(change);
+        // Relaxed: as above.
+        self.length.store(log.len() as u64, Ordering::Relaxed);
+    }
+}
+
+/// What was put last under the key, unless it was removed, and its place.
+fn latest<'l, K, T, Q>(log: &'l [Change<K, T>], key: &Q) -> Option<(usize, &'l T)>
+where
+    K: Borrow<Q>,
+    Q: ?Sized + Eq,
+{
+    let puts = log.iter().enumerate().filter_map(|(place, change)| match change {
+        Change::Put(k, value) if k.borrow() == key => Some((place, value)),
+        _ => None,
+    });
+    let last = puts.last()?;
+    let is_removed = |change: &Change<K, T>| matches!(change, Change::Removed(p) if *p == last.0);
+    (!log.iter().any(is_removed)).then_some(last)
 }
 
 impl<K, T, S> Store<K, T, S> {
     fn new(hasher: S) -> Self {
-        Self { entries: Mutex::new(Vec::new()), _hasher: hasher }
+        Self { log: Mutex::new(Vec::new()), length: AtomicU64::new(0), _hasher: hasher }
     }
 
     pub(super) fn entry_count(&self) -> u64 {
-        lock(&self.entries).len() as u64
+        self.length.load(Ordering::Relaxed)
     }
 }
 

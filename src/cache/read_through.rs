@@ -23,7 +23,7 @@ use crate::{
     Call, CallError, Group, Observer, Outcome,
     group::unwind,
     observer::{self, Watch},
-    sync::Arc,
+    sync::{Arc, Ordering, fence},
 };
 
 /// A cache in front of something slow: a look-up that finds nothing loads the value, once for all who ask
@@ -239,7 +239,7 @@ where
         let core = &*self.core;
         let load = core.loads.begin(core.hash(key));
         match core.put_value(key, load, value, Duration::ZERO) {
-            true => drop(core.group.forget(key)),
+            true => core.forget(key),
             // What was there before must go all the same.
             false => self.invalidate(key),
         }
@@ -277,7 +277,7 @@ where
         // In this order: see `loads`.
         core.loads.void(core.hash(key));
         core.store.invalidate(key);
-        core.group.forget(key);
+        core.forget(key);
     }
 
     /// As [`invalidate`](Self::invalidate), for all keys. Takes time in proportion to the shards and cells of
@@ -294,6 +294,8 @@ where
         let core = &*self.core;
         core.loads.void_all();
         core.store.invalidate_all();
+        // SeqCst: as in `forget`.
+        fence(Ordering::SeqCst);
         core.group.forget_all();
     }
 
@@ -383,6 +385,17 @@ where
         }
     }
 
+    /// I3.
+    fn forget<Q>(&self, key: &Q)
+    where
+        K: Borrow<Q>,
+        Q: ?Sized + Eq + Hash,
+    {
+        // SeqCst: pairs with that in `begin`. Either the flight is found here, or it finds what was done before.
+        fence(Ordering::SeqCst);
+        self.group.forget(key);
+    }
+
     /// A call of the key's flight.
     pub(super) fn call<'c, Q>(&'c self, key: &'c Q) -> Call<'c, K, Result<V, E>, S, Q>
     where
@@ -441,6 +454,8 @@ where
         K: Borrow<Q>,
         Q: ?Sized + Eq + Hash,
     {
+        // SeqCst: pairs with that in `forget`.
+        fence(Ordering::SeqCst);
         match self.find(key) {
             Some((Age::Fresh | Age::Paused, kept)) => return Err(kept.answer),
             Some((Age::Due, _)) => self.tell(|observer| observer.refreshing()),
