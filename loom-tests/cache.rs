@@ -70,6 +70,7 @@ fn an_invalidation_races_a_load_that_is_being_stored() {
         loading.join().unwrap();
         assert_ne!(cache.get_if_present(&KEY), Some(1), "it was loaded before");
         assert_eq!(cache.loading(), 0, "G4");
+        assert!(cache.is_idle());
     });
 }
 
@@ -85,6 +86,7 @@ fn a_call_after_an_invalidation_races_a_load() {
         loading.join().unwrap();
         assert_eq!(get(&cache, &row), 2);
         assert_eq!(cache.loading(), 0, "G4");
+        assert!(cache.is_idle());
     });
 }
 
@@ -101,6 +103,7 @@ fn an_invalidation_races_a_flight_that_looks_again() {
         assert_eq!(get(&cache, &row), 2);
         loading.join().unwrap();
         assert_eq!(cache.loading(), 0, "G4");
+        assert!(cache.is_idle());
     });
 }
 
@@ -117,6 +120,7 @@ fn an_invalidation_of_all_races_a_load() {
         loading.join().unwrap();
         assert_eq!(get(&cache, &row), 2);
         assert_eq!(cache.loading(), 0, "G4");
+        assert!(cache.is_idle());
     });
 }
 
@@ -132,6 +136,7 @@ fn an_invalidation_of_all_races_a_flight_that_looks_again() {
         assert_eq!(get(&cache, &row), 2);
         loading.join().unwrap();
         assert_eq!(cache.loading(), 0, "G4");
+        assert!(cache.is_idle());
     });
 }
 
@@ -150,6 +155,7 @@ fn an_invalidation_races_a_load_that_fails() {
         assert_ne!(cache.get_blocking(&KEY, || Ok(2)), Ok(1), "it was inserted before");
         refreshing.join().unwrap().unwrap_or_default();
         assert_eq!(cache.loading(), 0, "G4");
+        assert!(cache.is_idle());
     });
 }
 
@@ -185,23 +191,58 @@ fn an_insertion_races_a_load_that_fails() {
     });
 }
 
-/// Two keys are being stored and invalidated: who is done with one leaves the other a suspect.
+/// Two insertions at once: what was there before either of them is gone after each.
 #[test]
-fn two_invalidations_race_two_insertions() {
-    check(3, || {
+fn two_insertions_race() {
+    check(4, || {
         let cache = cache();
-        let insert = |key| {
+        cache.insert(&KEY, 1);
+        let other = {
             let cache = cache.clone();
-            thread::spawn(move || cache.insert(&key, 1))
+            thread::spawn(move || {
+                cache.insert(&KEY, 2);
+                assert_ne!(cache.get_if_present(&KEY), Some(1), "it was inserted before");
+            })
         };
-        let (other, inserting) = (insert(KEY + 1), insert(KEY));
-        cache.invalidate(&(KEY + 1));
-        cache.invalidate(&KEY);
-        let seen = cache.get_if_present(&KEY);
+        cache.insert(&KEY, 3);
+        assert_ne!(cache.get_if_present(&KEY), Some(1), "it was inserted before");
         other.join().unwrap();
-        inserting.join().unwrap();
-        let later = cache.get_if_present(&KEY);
-        assert!(seen.is_none() || later == seen, "{seen:?}, then {later:?}");
+        assert_ne!(cache.get_if_present(&KEY), Some(1), "it was inserted before");
+        assert!(cache.is_idle());
+    });
+}
+
+/// An insertion replaces a value, and a flight finds the one or the other. What is inserted is gone at once, so
+/// that who comes later joins what the flight has found.
+#[test]
+fn an_insertion_races_a_flight_that_looks_again() {
+    check(4, || {
+        let builder: ReadThroughBuilder<u64, u64, (), _> =
+            ReadThrough::builder_with_hasher(Hasher::default());
+        let ttl_of = |_: &u64, value: &u64| (*value == 2).then_some(Duration::ZERO);
+        let (cache, row) = (builder.time_to_live_of(ttl_of).build(), Row::new(2));
+        let loading = spawn_get(&cache, &row);
+        cache.insert(&KEY, 1);
+        cache.insert(&KEY, 2);
+        assert_eq!(get(&cache, &row), 2);
+        loading.join().unwrap();
+    });
+}
+
+/// The floor does not sink again.
+#[test]
+fn two_invalidations_of_all_race() {
+    check(4, || {
+        let cache = cache();
+        let other = {
+            let cache = cache.clone();
+            thread::spawn(move || cache.invalidate_all())
+        };
+        cache.insert(&KEY, 1);
+        cache.invalidate_all();
+        assert_eq!(cache.get_if_present(&KEY), None, "it was inserted before");
+        other.join().unwrap();
+        assert_eq!(cache.get_if_present(&KEY), None, "it was inserted before");
     });
 }
 
@@ -268,6 +309,7 @@ fn an_invalidation_races_a_load_that_is_taken_over() {
         follower.join().unwrap();
         assert_eq!(get(&cache, &row), 2);
         assert_eq!(cache.loading(), 0, "G4");
+        assert!(cache.is_idle());
     });
 }
 

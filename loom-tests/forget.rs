@@ -214,3 +214,19 @@ fn g5_forget_all_races_a_flight_that_moves() {
         assert!(group.is_empty(), "G4");
     });
 }
+
+/// G4: of a chain in a cell all flights are forgotten.
+#[test]
+fn g5_forget_all_takes_whole_chains() {
+    check(2, || {
+        let group = group();
+        let calls = [1, 2, 3, 7].map(|key| {
+            let group = group.clone();
+            pending(async move { group.run(&key, std::future::pending()).await })
+        });
+        assert_eq!(group.forget_all(), 4);
+        assert!(group.is_empty(), "G4");
+        drop(calls);
+        assert!(group.is_empty(), "G4");
+    });
+}

@@ -10,19 +10,19 @@
 //!
 //! ```text
 //!            begin             begin_to_store            end
-//!   (none) ────────▶ Loading ────────────────▶ Storing ───────▶ (none)
-//!                       │ void                    │ void          ▲
-//!                       ▼                         ▼               │
-//!                     Void ───────────┐        Suspect ─▶ remove ─┘
-//!                       not stored    └──────────────────────────▶
+//!   (none) ────────▶ Loading ────────────────▶ Storing ────────▶ (none)
+//!                       │ void                    │ void            ▲
+//!                       ▼                         ▼       end       │
+//!                    (none), and             Suspect ─────▶ removed ┘
+//!                   is never stored
 //! ```
 //!
-//! - **load**: B1 `begin` draws the stamp, voids older loads of the key, and enters it as `Loading`; B2 the
-//!   user's work runs; B3 `begin_to_store` makes it `Storing`, unless it is `Void`; B4 the value goes into
-//!   the store, with the stamp; B5 `end` takes the entry away; B6 if it was `Suspect`, what it stored is
-//!   removed from the store, and then it is cleared of suspicion.
-//! - **invalidate(key)**: I1 `void` makes the key's loads `Void` or `Suspect`; I2 the store's entry is removed; I3
-//!   the flight is forgotten.
+//! - **load**: B1 `begin` voids older loads of the key, draws the stamp, and enters it as `Loading`; B2 the
+//!   user's work runs; B3 `begin_to_store` makes it `Storing`, unless it has been voided; B4 the value goes
+//!   into the store, with the stamp; B5 `end` takes the entry away; B6 if it was `Suspect`, or is below the
+//!   floor by now, what it stored is removed from the store, and then it is cleared of suspicion.
+//! - **invalidate(key)**: I1 `void` takes the key's loads away, or makes them `Suspect` if they are `Storing`; I2 the
+//!   store's entry is removed; I3 the flight is forgotten.
 //! - **insert(key)** is a load whose work has been done (B1, B3 to B6), and then I3. If B3 does not let it store, it
 //!   is an invalidation.
 //! - **invalidate_all**: A1 `void_all` raises the *floor* above all stamps drawn; A2 the store is emptied; A3 all
@@ -38,7 +38,7 @@
 //! after *I* has returned. *G* does not get the value of *L*:
 //!
 //! - *From the store.* If *L* ended (B5) before I1, it stored before that, and I2 removed it. If it had not begun
-//!   to store, it is `Void`, and never does. Otherwise it is a suspect, and was one before *I* returned. At
+//!   to store, it is void, and never does. Otherwise it is a suspect, and was one before *I* returned. At
 //!   L1 *G* either finds it among the suspects, and passes over what it stored; or it has been cleared since,
 //!   after B6 removed that; what *G* sees at L1 makes it see that at L2. L1 comes before L2: a suspect that is
 //!   cleared in between would be taken for honest.
@@ -76,8 +76,6 @@ pub(super) struct Stamp(u64);
 enum State {
     /// Its value is to come.
     Loading,
-    /// Its value is outdated already.
-    Void,
     /// Its value is in the store, or about to be.
     Storing,
     /// The same, and outdated.
@@ -129,10 +127,10 @@ impl Loads {
 
     /// B1: what is done from here on until the load is dropped makes its value.
     pub(super) fn begin(&self, hash: u64) -> Load<'_> {
-        // AcqRel: pairs with that of `void_all`, so that a load above the floor sees what was before that.
-        let stamp = Stamp(self.next.fetch_add(1, Ordering::AcqRel));
         let mut stripe = lock(self.stripe(hash));
         self.void_in(&mut stripe, hash);
+        // AcqRel: pairs with that of `void_all`, so that a load above the floor sees what was before that.
+        let stamp = Stamp(self.next.fetch_add(1, Ordering::AcqRel));
         stripe.push(Entry { hash, stamp, state: State::Loading });
         Load { loads: self, hash, stamp }
     }
@@ -142,18 +140,19 @@ impl Loads {
         self.void_in(&mut lock(self.stripe(hash)), hash);
     }
 
-    fn void_in(&self, stripe: &mut [Entry], hash: u64) {
-        for entry in stripe.iter_mut().filter(|entry| entry.hash == hash) {
-            match entry.state {
-                State::Loading => entry.state = State::Void,
-                State::Storing => {
-                    entry.state = State::Suspect;
-                    // Under the stripe's lock: it is a suspect before it can be cleared.
-                    self.suspect(|suspects| suspects.push(entry.stamp));
-                }
-                State::Void | State::Suspect => {}
+    fn void_in(&self, stripe: &mut Vec<Entry>, hash: u64) {
+        stripe.retain_mut(|entry| match entry.state {
+            _ if entry.hash != hash => true,
+            // Who is not there may not store.
+            State::Loading => false,
+            State::Storing => {
+                entry.state = State::Suspect;
+                // Under the stripe's lock: it is a suspect before it can be cleared.
+                self.suspect(|suspects| suspects.push(entry.stamp));
+                true
             }
-        }
+            State::Suspect => true,
+        });
     }
 
     /// A1.
@@ -221,30 +220,19 @@ impl<'l> Load<'l> {
 
     /// B3. `None` if its value is outdated.
     pub(super) fn begin_to_store(self) -> Option<Storing<'l>> {
-        if !self.loads.is_above_floor(self.stamp) {
-            return None;
-        }
-        let mut stripe = lock(self.loads.stripe(self.hash));
-        let i = self.place_in(&stripe);
-        let is_void = stripe[i].state == State::Void;
-        if !is_void {
-            stripe[i].state = State::Storing;
-        }
-        // Before the load, which locks it when it is dropped.
-        drop(stripe);
-        (!is_void).then(|| Storing(self))
+        let is_storing = {
+            let mut stripe = lock(self.loads.stripe(self.hash));
+            let own = stripe.iter_mut().find(|entry| entry.stamp == self.stamp);
+            own.map(|entry| entry.state = State::Storing).is_some()
+        };
+        is_storing.then(|| Storing(self))
     }
 
-    /// B5. What it was in the end; asked for once.
-    fn leave(&self) -> State {
+    /// B5. What it was in the end, unless it was voided.
+    fn leave(&self) -> Option<State> {
         let mut stripe = lock(self.loads.stripe(self.hash));
-        let i = self.place_in(&stripe);
-        stripe.swap_remove(i).state
-    }
-
-    fn place_in(&self, stripe: &[Entry]) -> usize {
-        let place = stripe.iter().position(|entry| entry.stamp == self.stamp);
-        place.expect("it is there until it leaves")
+        let place = stripe.iter().position(|entry| entry.stamp == self.stamp)?;
+        Some(stripe.swap_remove(place).state)
     }
 }
 
@@ -265,9 +253,97 @@ impl Storing<'_> {
         let (loads, stamp, state) = (load.loads, load.stamp, load.leave());
         // It has left.
         mem::forget(load);
-        if state == State::Suspect {
+        let is_suspect = state == Some(State::Suspect);
+        if is_suspect || !loads.is_above_floor(stamp) {
             remove();
+        }
+        if is_suspect {
             loads.suspect(|suspects| suspects.retain(|suspect| *suspect != stamp));
         }
+    }
+}
+
+#[cfg(loom)]
+impl Loads {
+    /// Whether nothing is left here.
+    pub(super) fn is_idle(&self) -> bool {
+        self.stripes.iter().all(|stripe| lock(stripe).is_empty()) && lock(&self.suspects).is_empty()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn stored(loads: &Loads, hash: u64) -> Storing<'_> {
+        loads.begin(hash).begin_to_store().expect("nothing has voided it")
+    }
+
+    fn is_idle(loads: &Loads) -> bool {
+        loads.stripes.iter().all(|stripe| lock(stripe).is_empty())
+            && lock(&loads.suspects).is_empty()
+            && loads.front.suspected.load(Ordering::Relaxed) == 0
+    }
+
+    /// Two suspects at once: each is cleared by itself.
+    #[test]
+    fn a_suspect_stays_one_while_another_is_cleared() {
+        let loads = Loads::new();
+        let (one, other) = (stored(&loads, 1), stored(&loads, 2));
+        let (of_one, of_other) = (one.0.stamp(), other.0.stamp());
+        assert!(loads.vouch_for(of_one, &loads.watch()));
+        loads.void(1);
+        loads.void(2);
+        assert!(!loads.vouch_for(of_one, &loads.watch()));
+        let mut removed = 0;
+        one.end(|| removed += 1);
+        assert!(loads.vouch_for(of_one, &loads.watch()), "its value is gone");
+        assert!(!loads.vouch_for(of_other, &loads.watch()));
+        other.end(|| removed += 1);
+        assert_eq!(removed, 2);
+        assert!(is_idle(&loads));
+    }
+
+    /// Of loads with one hash the last may store; of others all.
+    #[test]
+    fn a_load_voids_those_before_it() {
+        let loads = Loads::new();
+        let (older, stranger, newer) = (loads.begin(1), loads.begin(2), loads.begin(1));
+        assert!(older.begin_to_store().is_none());
+        stranger
+            .begin_to_store()
+            .expect("it has another hash")
+            .end(|| unreachable!("it is honest"));
+        newer.begin_to_store().expect("none came later").end(|| unreachable!("it is honest"));
+        assert!(is_idle(&loads));
+    }
+
+    /// What was loaded before all was invalidated is removed by whoever stores it nevertheless.
+    #[test]
+    fn what_is_below_the_floor_is_removed() {
+        let loads = Loads::new();
+        let (load, storing) = (loads.begin(1), stored(&loads, 2));
+        loads.void_all();
+        assert!(!loads.vouch_for(storing.0.stamp(), &loads.watch()));
+        let mut removed = 0;
+        storing.end(|| removed += 1);
+        load.begin_to_store().expect("it is not voided").end(|| removed += 1);
+        assert_eq!(removed, 2);
+        stored(&loads, 1).end(|| unreachable!("it began later"));
+        assert!(is_idle(&loads));
+    }
+
+    /// Loads that are dropped, and such as are leaked and then invalidated, leave nothing.
+    #[test]
+    fn loads_that_do_not_end_leave_nothing() {
+        let loads = Loads::new();
+        for hash in 0..100_000 {
+            drop(loads.begin(hash));
+        }
+        drop(stored(&loads, 1));
+        mem::forget(loads.begin(1));
+        assert!(!is_idle(&loads));
+        loads.void(1);
+        assert!(is_idle(&loads));
     }
 }

@@ -113,3 +113,10 @@ where
         self.made_by(|_, hasher, _| Store::new(hasher))
     }
 }
+
+impl<K, V, E, S> ReadThrough<K, V, E, S> {
+    /// Whether nothing is left of any load.
+    pub fn is_idle(&self) -> bool {
+        self.core.loads.is_idle()
+    }
+}

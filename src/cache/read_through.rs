@@ -222,8 +222,8 @@ where
     /// nothing is kept: after this has returned no call gets what they return but those that wait for
     /// them already.
     ///
-    /// It is not a promise to find the value again: like any value it may be evicted, and a load or an
-    /// invalidation that overlaps this call may win.
+    /// It is not a promise to find the value again: like any value it may be evicted. If a load, an invalidation or
+    /// another insertion overlaps this call, that may win, or neither.
     ///
     /// ```
     /// # use shardflight::cache::ReadThrough;
@@ -247,7 +247,8 @@ where
 
     /// Removes the key's value, for good: no call that begins after this has returned gets a value whose load
     /// began before it was called, neither from the cache nor from a load that is still under way.
-    /// Callers that wait for such a load already do get its value.
+    /// Callers that wait for such a load already do get its value. A load begins when its future is polled for
+    /// the first time: work that has been going on before, like a task that it waits for, is not noticed.
     ///
     /// Call it after what it is about has been written, not before.
     ///
@@ -547,7 +548,8 @@ where
         // moka calls the user's code.
         let stored = catch_unwind(AssertUnwindSafe(|| self.store.insert(owned, kept)));
         storing.end(|| {
-            if self.store.get(key).is_some_and(|kept| kept.stamp == stamp) {
+            // Also if moka does not show it: it may be there all the same.
+            if self.store.get(key).is_none_or(|kept| kept.stamp == stamp) {
                 self.store.invalidate(key);
             }
         });

@@ -29,7 +29,7 @@ where
         }
         let mut slots = Vec::new();
         shard.for_each(|_, slot| slots.push((slot.hash(), slot.id())));
-        let mut in_map = Vec::with_capacity(slots.len());
+        let mut in_map: Vec<Removed<K, V>> = Vec::with_capacity(slots.len());
         for &(hash, id) in &slots {
             let mut locked = self.look(shard, hash);
             in_map.extend(self.detach(&mut locked, hash, id));
@@ -38,7 +38,8 @@ where
             shard = same;
         }
         drop(shard);
-        in_map.into_iter().for_each(Removed::settle);
+        // All of them before anything is dropped: a key's `Drop` may panic.
+        in_map.iter().filter_map(|removed| removed.promoted.as_ref()).for_each(|next| next.start());
         let ids = in_cells.iter().map(|flight| flight.id).chain(slots.iter().map(|slot| slot.1));
         for id in ids {
             self.tell(id, |observer| observer.forgotten(id));
