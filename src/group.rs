@@ -167,7 +167,7 @@ impl<K: Eq + Hash, V, S: BuildHasher> Group<K, V, S> {
         Q: ?Sized + Eq + Hash,
     {
         let (table, hash) = self.core.locate(key);
-        table.contains(hash, |k| k.borrow() == key, None)
+        table.contains(hash, |k| k.borrow() == key)
     }
 
     /// Follows the key's flight, if there is one, without offering any work.

@@ -187,8 +187,8 @@ where
         self
     }
 
-    /// A load that has gone on for longer is not waited for by those who come, but replaced:
-    /// [`Call::max_age`](crate::Call::max_age). The default is no limit. Batches wait for it all the same.
+    /// A load that is older is not waited for by those who come: [`Call::max_age`](crate::Call::max_age). The
+    /// default is no limit.
     ///
     /// Loads are better given a timeout of their own. This is for those that have none: callers of a key
     /// whose load hangs would all hang.

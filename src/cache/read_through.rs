@@ -373,7 +373,7 @@ where
                 Looked::Answer(kept.answer)
             }
             Some((age @ (Age::Due | Age::Paused), Kept { answer: Ok(value), .. })) => {
-                if age == Age::Due && !self.is_loading(key) {
+                if age == Age::Due && !self.group.is_in_flight(key) {
                     return Looked::Due(value);
                 }
                 self.tell(|observer| observer.stale_hit());
@@ -384,16 +384,6 @@ where
                 Looked::Nothing
             }
         }
-    }
-
-    /// Whether there is a load of the key that has not been going on for too long.
-    fn is_loading<Q>(&self, key: &Q) -> bool
-    where
-        K: Borrow<Q>,
-        Q: ?Sized + Eq + Hash,
-    {
-        let (table, hash) = self.group.core().locate(key);
-        table.contains(hash, |k| k.borrow() == key, self.max_age)
     }
 
     /// I3.

@@ -242,7 +242,7 @@ impl<M: Map<String, u8>> Flights<M> {
                 if depth > 0 {
                     self.nest(depth - 1, random);
                 }
-                assert!(self.table.contains(hash, |k| *k == key, None));
+                assert!(self.table.contains(hash, |k| *k == key));
                 leaders.fetch_sub(1, Ordering::Relaxed);
                 match random.below(3) {
                     0 => self.table.abandon(hash, id, Some(node), None),

@@ -37,10 +37,7 @@ use self::shards::Shards as Backend;
 #[cfg(loom)]
 use self::single::Single as Backend;
 
-use std::{
-    borrow::Borrow, collections::BTreeMap, hash::Hash, marker::PhantomData, pin::Pin,
-    time::Duration,
-};
+use std::{borrow::Borrow, collections::BTreeMap, hash::Hash, marker::PhantomData, pin::Pin};
 
 pub(crate) use self::{cells::Node, clock::Stamp, hash::KeyHash, watched::End};
 use self::{
@@ -853,20 +850,13 @@ where
         Some(removed)
     }
 
-    /// Whether a call that allows flights of this age would find one.
-    pub(crate) fn contains(
-        &self,
-        hash: KeyHash,
-        mut is_it: impl FnMut(&K) -> bool,
-        max_age: Option<Duration>,
-    ) -> bool {
+    pub(crate) fn contains(&self, hash: KeyHash, mut is_it: impl FnMut(&K) -> bool) -> bool {
         if self.cells.is_empty(hash) {
             return false;
         }
         let mut locked = self.lock(hash);
-        let in_cell = locked.cell.find(hash, &mut is_it).map(|found| found.began);
-        let began = in_cell.or_else(|| Some(locked.shard.get(hash, |k, _| is_it(k))?.began()));
-        began.is_some_and(|began| max_age.is_none_or(|age| self.clock.longest(began) < age))
+        locked.cell.find(hash, &mut is_it).is_some()
+            || locked.shard.get(hash, |k, _| is_it(k)).is_some()
     }
 
     /// One shard after the other. Flights move between a cell and the map only under the lock, so
