@@ -17,7 +17,7 @@ use super::{
     clock::{Clock, Moment},
     kept::Dates,
     lifetimes::{Age, Lifetimes},
-    loads::{Load, Loads},
+    loads::{Load, Loads, Stamp},
 };
 use crate::{
     Call, CallError, Group, Observer, Outcome,
@@ -70,8 +70,8 @@ pub(super) struct Core<K, V, E, S> {
 /// What a look-up comes to before anything is loaded.
 pub(super) enum Looked<V, E> {
     Answer(Result<V, E>),
-    /// A value that somebody ought to refresh.
-    Due(V),
+    /// A value that somebody ought to refresh, and the load that it is of.
+    Due(V, Stamp),
     Nothing,
 }
 
@@ -134,9 +134,11 @@ where
         let core = &*self.core;
         match core.look_up(key) {
             Looked::Answer(answer) => answer,
-            Looked::Due(value) => core
-                .refreshed(value, core.call(key).max_followers(0).run(core.load(key, load)).await),
-            Looked::Nothing => core.loaded(core.call(key).run(core.load(key, load)).await),
+            Looked::Due(value, of) => {
+                let work = core.load(key, Some(of), load);
+                core.refreshed(value, core.call(key).max_followers(0).run(work).await)
+            }
+            Looked::Nothing => core.loaded(core.call(key).run(core.load(key, None, load)).await),
         }
     }
 
@@ -168,16 +170,17 @@ where
         F: FnOnce() -> Result<V, E>,
     {
         let core = &*self.core;
-        let work = || match core.begin(key) {
+        let work = |due| match core.begin(key, due) {
             Ok(loading) => core.keep(key, loading, load()),
             Err(answer) => answer,
         };
         match core.look_up(key) {
             Looked::Answer(answer) => answer,
-            Looked::Due(value) => {
-                core.refreshed(value, core.call(key).max_followers(0).run_blocking(work))
+            Looked::Due(value, of) => {
+                let call = core.call(key).max_followers(0);
+                core.refreshed(value, call.run_blocking(|| work(Some(of))))
             }
-            Looked::Nothing => core.loaded(core.call(key).run_blocking(work)),
+            Looked::Nothing => core.loaded(core.call(key).run_blocking(|| work(None))),
         }
     }
 
@@ -355,9 +358,9 @@ where
                 self.tell(|observer| observer.hit());
                 Looked::Answer(kept.answer)
             }
-            Some((age @ (Age::Due | Age::Paused), Kept { answer: Ok(value), .. })) => {
-                if age == Age::Due && !self.group.is_in_flight(key) {
-                    return Looked::Due(value);
+            Some((age @ (Age::Due | Age::Paused), Kept { answer: Ok(value), stamp, .. })) => {
+                if age == Age::Due && (!self.group.is_in_flight(key) || self.forget_older(key)) {
+                    return Looked::Due(value, stamp);
                 }
                 self.tell(|observer| observer.stale_hit());
                 Looked::Answer(Ok(value))
@@ -367,6 +370,16 @@ where
                 Looked::Nothing
             }
         }
+    }
+
+    /// Frees the key of a load that is too old. Says whether there was one.
+    #[cold]
+    pub(super) fn forget_older<Q>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+        Q: ?Sized + Eq + Hash,
+    {
+        self.max_age.is_some_and(|age| self.group.forget_older(key, age))
     }
 
     /// A call of the key's flight.
@@ -409,27 +422,29 @@ where
     }
 
     /// The work of a flight.
-    pub(super) async fn load<Q, F>(&self, key: &Q, load: F) -> Result<V, E>
+    pub(super) async fn load<Q, F>(&self, key: &Q, due: Option<Stamp>, load: F) -> Result<V, E>
     where
         K: Borrow<Q>,
         Q: ?Sized + Eq + Hash + ToOwned<Owned = K>,
         F: Future<Output = Result<V, E>>,
     {
-        match self.begin(key) {
+        match self.begin(key, due) {
             Ok(loading) => self.keep(key, loading, load.await),
             Err(answer) => answer,
         }
     }
 
     /// M3 and B1, in a flight: what another has loaded since this caller looked need not be loaded again.
-    pub(super) fn begin<Q>(&self, key: &Q) -> Result<Loading<'_>, Result<V, E>>
+    /// `due` is the load of the value that it is to refresh: chance is not asked twice whether it is.
+    pub(super) fn begin<Q>(&self, key: &Q, due: Option<Stamp>) -> Result<Loading<'_>, Result<V, E>>
     where
         K: Borrow<Q>,
         Q: ?Sized + Eq + Hash,
     {
         match self.find(key) {
-            Some((Age::Fresh | Age::Paused, kept)) => return Err(kept.answer),
-            Some((Age::Due, _)) => self.tell(|observer| observer.refreshing()),
+            Some((Age::Fresh, kept)) if due != Some(kept.stamp) => return Err(kept.answer),
+            Some((Age::Paused, kept)) => return Err(kept.answer),
+            Some((Age::Fresh | Age::Due, _)) => self.tell(|observer| observer.refreshing()),
             _ => {}
         }
         Ok(Loading { load: self.loads.begin(self.hash(key)), began: self.clock.now() })
@@ -460,10 +475,9 @@ where
             Err(error) => error,
         };
         self.tell(|observer| observer.load_failed(took));
-        if let Some((age, Kept { answer: Ok(value), dates, .. })) = self.find(key) {
-            if age != Age::Fresh
-                && let Some(dates) = self.lifetimes.of_paused(&dates, now)
-            {
+        if let Some((_, Kept { answer: Ok(value), dates, .. })) = self.find(key) {
+            // Not stored if the value is newer than this load.
+            if let Some(dates) = self.lifetimes.of_paused(&dates, now) {
                 self.put(key, key.to_owned(), load, Ok(value.clone()), dates);
             }
             return Ok(value);
