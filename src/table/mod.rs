@@ -943,8 +943,12 @@ impl<K, S> Locked<'_, K, S> {
 
 impl<K, V> Removed<K, V> {
     /// After unlocking: lets the flight begin that has waited for this, and drops what is left.
-    fn settle(self) {
-        if let Some(next) = self.promoted {
+    fn settle(mut self) {
+        self.start_next();
+    }
+
+    fn start_next(&mut self) {
+        if let Some(next) = self.promoted.take() {
             next.start();
         }
     }
