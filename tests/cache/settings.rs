@@ -10,7 +10,7 @@ use std::{
 };
 
 use moka::{notification::RemovalCause, policy::EvictionPolicy, sync::Cache as Moka};
-use shardflight::cache::{Configured, EarlyRefresh, ReadThrough};
+use shardflight::cache::{Configured, EarlyRefresh, ReadThrough, Settings};
 use tokio::time::advance;
 
 use crate::{
@@ -18,21 +18,11 @@ use crate::{
     kit::{Answer, at_once, builder, counted, get, looks, millis, secs, until, unwanted},
 };
 
-fn configured() -> moka::sync::CacheBuilder<
-    u64,
-    shardflight::cache::Kept<u64, &'static str>,
-    Moka<u64, shardflight::cache::Kept<u64, &'static str>>,
-> {
+fn configured() -> Settings<u64, u64, &'static str> {
     Moka::builder()
 }
 
-fn made(
-    settings: moka::sync::CacheBuilder<
-        u64,
-        shardflight::cache::Kept<u64, &'static str>,
-        Moka<u64, shardflight::cache::Kept<u64, &'static str>>,
-    >,
-) -> Configured<u64, u64, &'static str> {
+fn made(settings: Settings<u64, u64, &'static str>) -> Configured<u64, u64, &'static str> {
     settings.build_with_hasher(ahash::RandomState::new())
 }
 
