@@ -301,6 +301,17 @@ impl<K: Eq + Hash, V, S: BuildHasher> Group<K, V, S> {
         table.forget_unshared(hash, |k| k.borrow() == key)
     }
 
+    /// Step 6 for a flight that is as old as this.
+    #[cfg(any(feature = "moka", loom))]
+    pub(crate) fn forget_older<Q>(&self, key: &Q, age: std::time::Duration) -> bool
+    where
+        K: Borrow<Q>,
+        Q: ?Sized + Eq + Hash,
+    {
+        let (table, hash) = self.core.locate(key);
+        table.forget_older(hash, |k| k.borrow() == key, age)
+    }
+
     /// [Forgets](Self::forget) every flight there is: no call that begins after this returns joins one that
     /// had begun before it was called. Returns how many there were.
     ///

@@ -1,22 +1,24 @@
-//! `forget` and `forget_unshared`: a flight cut loose goes on, and the key is free.
+//! `forget`, `forget_unshared` and `forget_all`: a flight cut loose goes on, and the key is free.
 
 #![cfg(not(loom))]
 
 mod common;
 
 use std::{
+    collections::BTreeSet,
     future::pending,
+    hash::{Hash, Hasher},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Barrier,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        Arc, Barrier, Mutex, OnceLock,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
     },
     task::Poll,
     thread,
 };
 
-use common::{Doorbell, Executions, Polled, RingingKey, limited, settle};
-use shardflight::{CallError, Group, OnCancel, Role};
+use common::{Doorbell, Executions, Polled, RingingKey, limited, on_tokio, panic_text, settle};
+use shardflight::{CallError, Entry, FlightId, Group, Observer, OnCancel, Role};
 use tokio::sync::oneshot;
 
 /// G1, G5: `forget` says whether there was a flight; `len` and `is_in_flight` follow it.
@@ -329,6 +331,304 @@ fn g04_random_forgetting_leaves_nothing() {
             }
         });
         assert_eq!(executions.running(), 0);
+        assert!(group.is_empty());
+    });
+}
+
+/// G5: `forget_all` says how many flights there were, wherever they are: alone in a cell, followed, led by hand.
+#[test]
+fn g05_forget_all_says_how_many_there_were() {
+    limited(|| {
+        let group: Group<u64, u64> = Group::new();
+        assert_eq!(group.forget_all(), 0);
+        let keys: Vec<u64> = (0..1_000).collect();
+        let leaders: Vec<_> =
+            keys.iter().map(|key| Polled::pending(group.run(key, pending()))).collect();
+        let followers: Vec<_> =
+            keys[..100].iter().map(|key| Polled::pending(group.run(key, pending()))).collect();
+        let Entry::Lead(lead) = group.lead_or_join(&5_000) else { panic!("the key is free") };
+        assert_eq!(group.forget_all(), 1_001);
+        assert_eq!((group.len(), group.forget_all()), (0, 0), "they are gone already");
+        assert!(group.is_empty());
+        drop((leaders, followers, lead));
+        assert!(group.is_empty());
+    });
+}
+
+/// G5: forgotten flights land for their own callers and leave alone those that began afterwards.
+#[test]
+fn g05_flights_that_were_all_forgotten_land_for_those_who_follow_them() {
+    limited(|| {
+        let group: Group<u64, u64> = Group::new();
+        let (land_1, value_1) = oneshot::channel();
+        let (land_2, value_2) = oneshot::channel();
+        let mut solo = Polled::pending(group.call(&1).run(async { value_1.await.expect("sent") }));
+        let mut shared =
+            Polled::pending(group.call(&2).run(async { value_2.await.expect("sent") }));
+        let mut follower = Polled::pending(group.call(&2).run(async { unreachable!() }));
+        assert_eq!(group.forget_all(), 2);
+        let (land, value) = oneshot::channel();
+        let mut newer = Polled::pending(group.call(&2).run(async { value.await.expect("sent") }));
+        assert_eq!(group.run_blocking(&1, || 11), 11, "it does not join the forgotten");
+        land_1.send(1).expect("it waits");
+        land_2.send(2).expect("it waits");
+        let outcome = solo.woken_value().expect("a value");
+        assert_eq!((outcome.value, outcome.role), (1, Role::Led { followers: 0 }));
+        let outcome = shared.woken_value().expect("a value");
+        assert_eq!((outcome.value, outcome.role), (2, Role::Led { followers: 1 }));
+        assert_eq!(follower.woken_value().expect("a value").value, 2);
+        assert!(group.is_in_flight(&2));
+        land.send(22).expect("it waits");
+        let outcome = newer.woken_value().expect("a value");
+        assert_eq!((outcome.value, outcome.role), (22, Role::Led { followers: 0 }));
+        assert!(group.is_empty());
+    });
+}
+
+/// G7: flights that nobody leads are forgotten, too, and taken over from inside, before and afterwards.
+#[test]
+fn g07_leaderless_flights_are_all_forgotten() {
+    limited(|| {
+        let group: Group<u64, u64> = Group::new();
+        let leaders = [1, 2].map(|key| {
+            let group = group.clone();
+            Polled::pending(async move { group.run(&key, pending()).await })
+        });
+        let mut able = Polled::pending(group.run(&1, async { 1 }));
+        let told = group.call(&2).on_cancel(OnCancel::Fail);
+        let mut told = Polled::pending(told.run(async { 2 }));
+        let mut other = Polled::pending(group.run(&2, async { 3 }));
+        let [first, second] = leaders;
+        drop(first);
+        assert_eq!(group.forget_all(), 2);
+        assert!(group.is_empty());
+        assert_eq!(able.woken_value(), 1);
+        drop(second);
+        assert_eq!(told.woken_value(), Err(CallError::Cancelled));
+        assert_eq!(other.woken_value(), 3);
+        assert!(group.is_empty());
+    });
+}
+
+/// Pending flights are not counted; they begin at once, in the place of those that were forgotten.
+#[test]
+fn g06_pending_flights_begin_when_all_are_forgotten() {
+    limited(|| {
+        let group: Group<u64, u64> = Group::new();
+        let executions = Executions::default();
+        let keys = [1, 2, 3];
+        let old: Vec<_> =
+            keys.iter().map(|key| Polled::pending(group.run(key, executions.endless()))).collect();
+        let mut fresh: Vec<_> = keys
+            .iter()
+            .flat_map(|key| [(key, 10), (key, 20)])
+            .map(|(key, n)| {
+                Some(Polled::pending(group.call(key).fresh().run(executions.yielding(*key + n))))
+            })
+            .collect();
+        assert_eq!((executions.started(), group.len()), (3, 3));
+        assert_eq!(group.forget_all(), 3);
+        assert_eq!(group.len(), 3, "those that were pending");
+        let answers = settle(&mut fresh);
+        assert_eq!(answers.len(), 6);
+        for (i, answer) in answers {
+            assert_eq!(answer.expect("a value").value, keys[i / 2] + 10);
+        }
+        assert_eq!((executions.started(), executions.running()), (6, 3));
+        assert!(group.is_empty());
+        drop(old);
+        assert!(group.is_empty());
+    });
+}
+
+/// Keys of which all have one hash, so that their flights meet in one cell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Alike(u64);
+
+impl Hash for Alike {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        0.hash(state);
+    }
+}
+
+/// Notes what it is told was forgotten.
+#[derive(Debug, Default)]
+struct Forgotten(Mutex<Vec<FlightId>>);
+
+impl Observer for Forgotten {
+    fn forgotten(&self, flight: FlightId) {
+        self.0.lock().unwrap().push(flight);
+    }
+}
+
+/// G10: flights of keys with equal hashes, in a chain and in the map; the observer is told of each once.
+#[test]
+fn g05_all_are_forgotten_where_keys_have_one_hash() {
+    limited(|| {
+        for flights in 0..12 {
+            let told = Arc::new(Forgotten::default());
+            let group: Group<Alike, u64> = Group::builder().observer(Arc::clone(&told)).build();
+            let keys: Vec<_> = (0..flights).map(Alike).collect();
+            let leaders: Vec<_> =
+                keys.iter().map(|key| Polled::pending(group.run(key, pending()))).collect();
+            let followers: Vec<_> = keys
+                .iter()
+                .step_by(3)
+                .map(|key| Polled::pending(group.run(key, async { key.0 })))
+                .collect();
+            let ids: BTreeSet<_> =
+                group.in_flight().iter().map(|flight| flight.flight.to_string()).collect();
+            assert_eq!(ids.len(), keys.len());
+            assert_eq!(group.forget_all(), keys.len());
+            assert!(group.is_empty());
+            let told: Vec<_> = told.0.lock().unwrap().iter().map(FlightId::to_string).collect();
+            assert_eq!(told.len(), keys.len());
+            assert_eq!(told.into_iter().collect::<BTreeSet<_>>(), ids);
+            for key in &keys {
+                assert_eq!(group.run_blocking(key, || 7), 7);
+            }
+            drop(leaders);
+            for mut follower in followers {
+                assert!(follower.woken_value() < flights);
+            }
+            assert!(group.is_empty());
+        }
+    });
+}
+
+/// G9: the observer and the `Drop` of keys are called under no lock: they may use the group.
+#[test]
+fn g09_user_code_may_use_the_group_while_all_are_forgotten() {
+    static GROUP: OnceLock<Group<Uses, u64>> = OnceLock::new();
+    static DROPS: AtomicUsize = AtomicUsize::new(0);
+    static TOLD: AtomicUsize = AtomicUsize::new(0);
+    static ARMED: AtomicBool = AtomicBool::new(false);
+
+    #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+    struct Uses(u64);
+    /// Not while it is used itself.
+    fn use_all() -> bool {
+        if !ARMED.swap(false, SeqCst) {
+            return false;
+        }
+        let group = GROUP.get().expect("there from the beginning");
+        // Everything visits every shard.
+        assert!(group.len() <= 100 && group.in_flight().len() <= 100);
+        assert_eq!(group.run_blocking(&Uses(1_000), || 7), 7);
+        group.forget_all();
+        ARMED.store(true, SeqCst);
+        true
+    }
+    impl Drop for Uses {
+        fn drop(&mut self) {
+            DROPS.fetch_add(use_all().into(), SeqCst);
+        }
+    }
+    struct Told;
+    impl Observer for Told {
+        fn forgotten(&self, _: FlightId) {
+            TOLD.fetch_add(use_all().into(), SeqCst);
+        }
+    }
+
+    limited(|| {
+        let group = GROUP.get_or_init(|| Group::builder().observer(Told).build());
+        let keys: Vec<_> = (0..100).map(Uses).collect();
+        let leaders: Vec<_> =
+            keys.iter().map(|key| Polled::pending(group.run(key, pending()))).collect();
+        let followers: Vec<_> =
+            keys.iter().map(|key| Polled::pending(group.run(key, async { 1 }))).collect();
+        ARMED.store(true, SeqCst);
+        let forgotten = group.forget_all();
+        ARMED.store(false, SeqCst);
+        assert!((1..=100).contains(&forgotten));
+        assert!(group.is_empty());
+        assert!(DROPS.load(SeqCst) > 0 && TOLD.load(SeqCst) > 0);
+        drop(leaders);
+        for mut follower in followers {
+            assert_eq!(follower.woken_value(), 1);
+        }
+        assert!(group.is_empty());
+    });
+}
+
+/// G8: a key whose `Drop` panics while all are forgotten strands nobody, in no flight that meets it in its shard.
+#[test]
+fn g08_panic_in_drop_of_a_key_strands_nobody_when_all_are_forgotten() {
+    thread_local! { static BOMB: std::cell::Cell<bool> = const { std::cell::Cell::new(false) } }
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    struct Bomb(u64);
+    impl Hash for Bomb {
+        fn hash<H: Hasher>(&self, state: &mut H) {
+            0.hash(state);
+        }
+    }
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            if BOMB.take() {
+                std::panic::resume_unwind(Box::new("the key"));
+            }
+        }
+    }
+
+    limited(|| {
+        let group: Group<Bomb, u64> = Group::new();
+        let keys: Vec<_> = (0..4).map(Bomb).collect();
+        let leaders: Vec<_> =
+            keys.iter().map(|key| Polled::pending(group.run(key, pending()))).collect();
+        let mut followers: Vec<_> =
+            keys.iter().map(|key| Some(Polled::pending(group.run(key, async { key.0 })))).collect();
+        // Those of the others have no need of a key of their own.
+        let mut fresh: Vec<_> = keys
+            .iter()
+            .filter(|key| key.0 % 2 == 1)
+            .map(|key| Some(Polled::pending(group.call(key).fresh().run(async { key.0 + 10 }))))
+            .collect();
+        BOMB.set(true);
+        assert_eq!(panic_text(|| group.forget_all()), "the key");
+        // What it did not get at.
+        group.forget_all();
+        assert_eq!(settle(&mut fresh).len(), 2);
+        drop(leaders);
+        assert_eq!(settle(&mut followers).len(), 4);
+        assert!(group.is_empty());
+    });
+}
+
+/// G3: after `forget_all` has returned no call joins what began before, whatever else goes on.
+#[test]
+fn g03_no_call_joins_what_began_before_all_were_forgotten() {
+    on_tokio(|| async {
+        let group: Group<u64, u64> = Group::new();
+        // What works read, and that of which all older flights have been forgotten.
+        let (version, forgotten) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let tasks: Vec<_> = (0..8)
+            .map(|seed| {
+                let group = group.clone();
+                let (version, forgotten) = (Arc::clone(&version), Arc::clone(&forgotten));
+                tokio::spawn(async move {
+                    let mut dice = common::Dice::new(seed);
+                    for _ in 0..1_000 {
+                        if dice.below(8) == 0 {
+                            let now = version.fetch_add(1, SeqCst) + 1;
+                            group.forget_all();
+                            forgotten.fetch_max(now, SeqCst);
+                        }
+                        let key = dice.below(3) as u64;
+                        let least = forgotten.load(SeqCst);
+                        let work = async {
+                            let read = version.load(SeqCst);
+                            tokio::task::yield_now().await;
+                            read
+                        };
+                        assert!(group.run(&key, work).await >= least);
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.expect("nothing is outdated");
+        }
         assert!(group.is_empty());
     });
 }

@@ -114,6 +114,53 @@ fn every_event_is_counted_under_its_name() {
     });
 }
 
+/// What a cache tells, and the number of each.
+#[cfg(feature = "moka")]
+#[test]
+fn every_event_of_a_cache_is_counted_under_its_name() {
+    use std::time::Duration;
+
+    use shardflight::cache::ReadThrough;
+
+    limited(|| {
+        let recorder = DebuggingRecorder::new();
+        let snapshotter = recorder.snapshotter();
+        let observer = || MetricsObserver::new("rates");
+        let observer = metrics::with_local_recorder(&recorder, observer);
+        let cache: ReadThrough<u64, u64, ()> =
+            ReadThrough::builder().negative_ttl(Duration::MAX).observer(observer).build();
+        assert_eq!(cache.get_blocking(&1, || Ok(1)), Ok(1));
+        assert_eq!(cache.get_blocking(&1, || unreachable!("it is there")), Ok(1));
+        assert_eq!(cache.get_blocking(&2, || Err(())), Err(()));
+        assert_eq!(cache.get_blocking(&2, || unreachable!("it is kept")), Err(()));
+        assert_eq!(cache.get_if_present(&3), None);
+        let now = recorded(&snapshotter, "rates");
+        assert_eq!(count(&now, "cache_hits_total"), 2);
+        assert_eq!(count(&now, "cache_misses_total"), 3);
+        assert_eq!(count(&now, "cache_stale_hits_total"), 0);
+        assert_eq!(count(&now, "cache_refreshes_total"), 0);
+        assert_eq!(count(&now, "cache_loads_total"), 1);
+        assert_eq!(count(&now, "cache_failed_loads_total"), 1);
+        assert_eq!(count(&now, "flights_led_total"), 2);
+        let took = samples(&now, "cache_load_seconds");
+        assert!(took.len() == 2 && took.iter().all(|took| (0.0..60.0).contains(took)), "{took:?}");
+
+        let observer = || MetricsObserver::new("stale");
+        let observer = metrics::with_local_recorder(&recorder, observer);
+        let cache: ReadThrough<u64, u64, ()> =
+            ReadThrough::builder().soft_ttl(Duration::ZERO).observer(observer).build();
+        cache.insert(&1, 1);
+        assert_eq!(cache.get_if_present(&1), Some(1));
+        assert_eq!(cache.get_blocking(&1, || Err(())), Ok(1));
+        let now = recorded(&snapshotter, "stale");
+        assert_eq!(count(&now, "cache_stale_hits_total"), 1);
+        assert_eq!(count(&now, "cache_misses_total"), 1);
+        assert_eq!(count(&now, "cache_refreshes_total"), 1);
+        assert_eq!(count(&now, "cache_failed_loads_total"), 1);
+        assert_eq!(count(&now, "cache_hits_total"), 0);
+    });
+}
+
 /// Groups are told apart by their label, and every name is described, and documented.
 #[test]
 fn groups_are_told_apart_by_their_label() {

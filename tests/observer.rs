@@ -880,6 +880,72 @@ fn a_pair_of_observers_is_two() {
     });
 }
 
+/// What a cache tells reaches both of a pair, through an `Arc` and through one without a type.
+#[cfg(feature = "moka")]
+#[test]
+fn what_a_cache_tells_reaches_every_observer() {
+    use shardflight::cache::ReadThrough;
+
+    #[derive(Debug, Default)]
+    struct Looks(Mutex<Vec<&'static str>>);
+    impl Looks {
+        fn push(&self, event: &'static str) {
+            self.0.lock().unwrap().push(event);
+        }
+    }
+    impl Observer for Looks {
+        fn hit(&self) {
+            self.push("hit");
+        }
+        fn stale_hit(&self) {
+            self.push("stale hit");
+        }
+        fn missed(&self) {
+            self.push("missed");
+        }
+        fn refreshing(&self) {
+            self.push("refreshing");
+        }
+        fn loaded(&self, _: Duration) {
+            self.push("loaded");
+        }
+        fn load_failed(&self, _: Duration) {
+            self.push("load failed");
+        }
+    }
+
+    limited(|| {
+        let (first, second, stats) =
+            (Arc::new(Looks::default()), Arc::new(Looks::default()), Arc::new(Stats::default()));
+        let untyped: Arc<dyn Observer> = second.clone();
+        let all = (Arc::clone(&first), (untyped, Arc::clone(&stats)));
+        let cache: ReadThrough<u64, u64, ()> =
+            ReadThrough::builder().soft_ttl(Duration::ZERO).observer(all).build();
+        let told = |expected: &[&str]| {
+            for looks in [&first, &second] {
+                assert_eq!(std::mem::take(&mut *looks.0.lock().unwrap()), expected);
+            }
+        };
+        assert_eq!(cache.get_blocking(&1, || Err(())), Err(()));
+        told(&["missed", "load failed"]);
+        assert_eq!(cache.get_blocking(&1, || Ok(1)), Ok(1));
+        told(&["missed", "loaded"]);
+        assert_eq!(cache.get_if_present(&1), Some(1));
+        told(&["stale hit"]);
+        assert_eq!(cache.get_blocking(&1, || Ok(2)), Ok(2));
+        // Only when it is there is it known that somebody waited for it.
+        told(&["refreshing", "loaded", "missed"]);
+        let stays: ReadThrough<u64, u64, ()> =
+            ReadThrough::builder().observer(Arc::clone(&first)).build();
+        stays.insert(&1, 1);
+        assert_eq!(stays.get_if_present(&1), Some(1));
+        assert_eq!(std::mem::take(&mut *first.0.lock().unwrap()), ["hit"]);
+        let counted = stats.snapshot();
+        assert_eq!((counted.hits, counted.stale_hits, counted.misses), (0, 1, 3));
+        assert_eq!((counted.refreshes, counted.loads, counted.failed_loads), (1, 2, 1));
+    });
+}
+
 /// Checks what adds up, flight by flight, once no call is in progress.
 fn assert_adds_up(log: &Log, stats: &Stats) {
     let all = log.take_all();

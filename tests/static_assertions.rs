@@ -77,6 +77,94 @@ mod http_layer {
     assert_impl_all!(HeaderRule: Send, Sync, Unpin, Copy, Debug, Eq);
 }
 
+#[cfg(feature = "moka")]
+mod caches {
+    use shardflight::cache::{Configured, EarlyRefresh, Kept, ReadThrough, ReadThroughBuilder};
+
+    use super::*;
+
+    assert_impl_all!(ReadThrough<String, Vec<u8>, String>: Send, Sync, Unpin, Clone, Debug);
+    assert_impl_all!(ReadThrough<u64, u8, (), std::hash::RandomState>: Send, Sync, Unpin, Clone, Debug);
+    assert_not_impl_any!(ReadThrough<String, Local, String>: Send, Sync);
+    assert_impl_all!(ReadThroughBuilder<String, Vec<u8>, String>: Send, Unpin, Debug);
+    type Over = ReadThroughBuilder<u64, u8, (), Hasher, Configured<u64, u8, ()>>;
+    assert_impl_all!(Over: Send, Unpin, Debug);
+    assert_impl_all!(Kept<String, Vec<u8>>: Send, Sync, Unpin, Clone, Debug);
+    assert_impl_all!(EarlyRefresh: Send, Sync, Unpin, Copy, Debug, PartialEq);
+    assert_not_impl_any!(Kept<Local, u8>: Send, Sync);
+
+    /// Futures are `Send` when their loads are, for owned and borrowed kinds of keys, and in generic code.
+    #[test]
+    fn s42_futures_of_a_cache_are_send_when_their_loads_are() {
+        fn in_generic_code<'a, K, V, E, F>(
+            cache: &'a ReadThrough<K, V, E>,
+            key: &'a K,
+            load: F,
+        ) -> impl Future<Output = Result<V, E>> + Send
+        where
+            K: std::hash::Hash + Eq + Clone + Send + Sync + 'static,
+            V: Clone + Send + Sync + 'static,
+            E: Clone + Send + Sync + 'static,
+            F: Future<Output = Result<V, E>> + Send,
+        {
+            cache.get(key, load)
+        }
+
+        limited(|| {
+            let cache: ReadThrough<String, u8, String> = ReadThrough::builder().build();
+            let (text, key) = ("key", "key".to_owned());
+            assert_send(&cache.get(text, async { Ok(1) }));
+            assert_send(&cache.get(&key, async { Ok(1) }));
+            assert_send(&cache.get_many([key.clone()], |_| async { [] }));
+            #[cfg(feature = "tokio")]
+            assert_send(&cache.get_spawning(text, async { Ok(1) }));
+            let cell = Cell::new(1);
+            let sends = async move {
+                std::future::ready(()).await;
+                Ok(cell.get())
+            };
+            assert_send(&cache.get(text, sends));
+            assert_send(&in_generic_code(&cache, &key, async { Ok(1) }));
+            let blocking = || cache.get_blocking(text, || Ok(1));
+            assert_send(&blocking);
+            let nested = async { cache.get("a", cache.get("b", async { Ok(1) })).await };
+            assert_send(&nested);
+        });
+    }
+
+    /// And loads need not be: they may stay on one thread, and borrow.
+    #[test]
+    fn s42_loads_of_a_cache_need_not_be_send() {
+        limited(|| {
+            let cache: ReadThrough<u64, u32, String> = ReadThrough::builder().build();
+            let log = Rc::new(RefCell::new(0));
+            let load = || {
+                let log = Rc::clone(&log);
+                async move {
+                    futures_lite::future::yield_now().await;
+                    *log.borrow_mut() += 1;
+                    Ok(*log.borrow())
+                }
+            };
+            let mut leader = Polled::pending(cache.get(&1, load()));
+            let mut follower = Polled::pending(cache.get(&1, load()));
+            assert_eq!((leader.woken_value(), follower.woken_value()), (Ok(1), Ok(1)));
+            let mut calls = 0;
+            let blocking = cache.get_blocking(&2, || {
+                calls += 1;
+                Ok(calls)
+            });
+            assert_eq!((blocking, calls), (Ok(1), 1));
+            let load = |keys: Vec<u64>| {
+                let log = Rc::clone(&log);
+                async move { keys.into_iter().map(move |key| (key, Ok(*log.borrow()))) }
+            };
+            let found = futures_lite::future::block_on(cache.get_many([1, 3], load));
+            assert_eq!((&found[&1], &found[&3]), (&Ok(1), &Ok(1)));
+        });
+    }
+}
+
 // One lead for one flight.
 assert_not_impl_any!(Lead<u64, u64>: Clone, Copy);
 

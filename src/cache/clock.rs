@@ -48,3 +48,50 @@ impl Clock {
         Moment::FIRST.after(self.origin.elapsed())
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// What is too late to be told never comes, and what is too early was the beginning.
+    #[test]
+    fn moments_saturate() {
+        let hour = Duration::from_secs(3_600);
+        let later = Moment::FIRST.after(hour);
+        assert!(Moment::FIRST < later && later < Moment::NEVER);
+        assert_eq!((later.since(Moment::FIRST), later.before(hour)), (hour, Moment::FIRST));
+        assert_eq!(later.before(Duration::MAX), Moment::FIRST);
+        assert_eq!(later.after(Duration::MAX), Moment::NEVER);
+        assert_eq!(Moment::NEVER.after(hour), Moment::NEVER);
+        assert_eq!(Moment::FIRST.since(later), Duration::ZERO);
+        assert_eq!(Moment::NEVER.since(Moment::FIRST), Duration::from_nanos(u64::MAX));
+    }
+
+    #[test]
+    fn a_clock_begins_at_the_first_moment_and_goes_on() {
+        let clock = Clock::new();
+        let first = clock.now();
+        assert!(first.since(Moment::FIRST) < Duration::from_secs(60));
+        while clock.now() == first {
+            std::thread::yield_now();
+        }
+        assert!(clock.now() > first);
+    }
+
+    /// Tests of users stop it.
+    #[cfg(feature = "tokio")]
+    #[test]
+    fn a_clock_is_tokios() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .expect("a runtime");
+        runtime.block_on(async {
+            let clock = Clock::new();
+            assert_eq!(clock.now(), Moment::FIRST);
+            tokio::time::advance(Duration::from_secs(5)).await;
+            assert_eq!(clock.now().since(Moment::FIRST), Duration::from_secs(5));
+        });
+    }
+}

@@ -178,3 +178,157 @@ impl<K, V> fmt::Debug for Lifetimes<K, V> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    const S: Duration = Duration::from_secs(1);
+    const NANO: Duration = Duration::from_nanos(1);
+    const DRAWS: u32 = 10_000;
+
+    fn at(seconds: u32) -> Moment {
+        Moment::FIRST.after(S * seconds)
+    }
+
+    fn of_value(lifetimes: &Lifetimes<u64, u64>, took: Duration) -> Dates {
+        lifetimes.of_value(&1, &1, took, || at(100))
+    }
+
+    /// Each age begins exactly at its date.
+    #[test]
+    fn a_value_has_its_ages_one_after_the_other() {
+        let lifetimes: Lifetimes<u64, u64> = Lifetimes {
+            ttl: Some(20 * S),
+            soft_ttl: Some(10 * S),
+            stale_if_error: Some(5 * S),
+            ..Lifetimes::default()
+        };
+        let dates = of_value(&lifetimes, S);
+        assert_eq!((dates.stale_at, dates.expires_at), (at(110), at(120)));
+        assert_eq!((dates.keep_for, dates.took), (25 * S, S));
+        let ages = [Age::Fresh, Age::Due, Age::Spare, Age::Over];
+        for (i, end) in [at(110), at(120), at(125)].into_iter().enumerate() {
+            assert_eq!(lifetimes.judge(&dates, false, end.before(NANO)), ages[i]);
+            assert_eq!(lifetimes.judge(&dates, false, end), ages[i + 1]);
+        }
+        assert_eq!(lifetimes.judge(&dates, false, Moment::NEVER), Age::Over);
+    }
+
+    /// The clock is not read for what moka sees to alone.
+    #[test]
+    fn what_nobody_but_moka_dates_has_no_dates() {
+        let mut lifetimes: Lifetimes<u64, u64> = Lifetimes::default();
+        let no_clock = || unreachable!("the clock is read");
+        assert_eq!(lifetimes.of_value(&1, &1, S, no_clock), Dates::NONE);
+        lifetimes.ttl = Some(S);
+        lifetimes.negative_ttl = Some(2 * S);
+        lifetimes.ttl_of = Some(Box::new(|_, _| None));
+        let dates = lifetimes.of_value(&1, &1, S, no_clock);
+        assert_eq!(dates, Dates { keep_for: S, ..Dates::NONE });
+        assert!(dates.are_none());
+        lifetimes.has_own_end = true;
+        assert_eq!(of_value(&lifetimes, S).expires_at, at(101));
+    }
+
+    #[test]
+    fn an_error_is_fresh_for_its_time_and_then_over() {
+        let mut lifetimes: Lifetimes<u64, u64> =
+            Lifetimes { stale_if_error: Some(5 * S), ..Lifetimes::default() };
+        assert_eq!(lifetimes.of_error(|| unreachable!("it is not kept")), None);
+        lifetimes.negative_ttl = Some(2 * S);
+        lifetimes.early = Some(EarlyRefresh::XFetch { beta: f64::INFINITY });
+        let dates = lifetimes.of_error(|| at(100)).expect("it is kept");
+        assert_eq!(dates.keep_for, 2 * S);
+        assert_eq!(lifetimes.judge(&dates, true, at(102).before(NANO)), Age::Fresh);
+        assert_eq!(lifetimes.judge(&dates, true, at(102)), Age::Over);
+    }
+
+    /// Only what may be used when it is old, if errors are kept.
+    #[test]
+    fn a_refresh_that_failed_is_put_off_for_as_long_as_errors_are_kept() {
+        let mut lifetimes: Lifetimes<u64, u64> =
+            Lifetimes { ttl: Some(20 * S), soft_ttl: Some(10 * S), ..Lifetimes::default() };
+        assert_eq!(lifetimes.pause(), None);
+        lifetimes.negative_ttl = Some(3 * S);
+        assert_eq!(lifetimes.pause(), Some(3 * S));
+        lifetimes.soft_ttl = None;
+        assert_eq!(lifetimes.pause(), None);
+        lifetimes.stale_if_error = Some(S);
+        assert_eq!(lifetimes.pause(), Some(3 * S));
+    }
+
+    /// Within the window, all over it, and never before the value was stored.
+    #[test]
+    fn jitter_stays_in_its_window() {
+        for (window, first) in [(10, 150), (0, 160), (60, 100), (1_000, 100)] {
+            let lifetimes: Lifetimes<u64, u64> = Lifetimes {
+                ttl: Some(90 * S),
+                soft_ttl: Some(60 * S),
+                early: Some(EarlyRefresh::Jitter(window * S)),
+                ..Lifetimes::default()
+            };
+            let width = at(160).since(at(first)).as_secs_f64();
+            let mut sum = 0.0;
+            for _ in 0..DRAWS {
+                let dates = of_value(&lifetimes, S);
+                assert!((at(first)..=at(160)).contains(&dates.stale_at), "{dates:?}");
+                assert_eq!(dates.expires_at, at(190));
+                sum += at(160).since(dates.stale_at).as_secs_f64();
+            }
+            // A hundredth of the width is more than three standard deviations.
+            let mean = sum / f64::from(DRAWS);
+            assert!((mean - width / 2.0).abs() <= width / 50.0, "{mean} of {width}");
+        }
+        let endless: Lifetimes<u64, u64> =
+            Lifetimes { early: Some(EarlyRefresh::Jitter(S)), ..Lifetimes::default() };
+        assert!(of_value(&endless, S).are_none());
+    }
+
+    /// How much earlier than the end a look refreshes: `took * beta` on average, if every moment is looked at once.
+    #[test]
+    fn xfetch_is_early_by_the_time_of_a_load() {
+        for (took, beta) in [(4, 1.0), (2, 3.0), (10, 0.5)] {
+            let lifetimes: Lifetimes<u64, u64> = Lifetimes {
+                ttl: Some(1_000 * S),
+                early: Some(EarlyRefresh::XFetch { beta }),
+                ..Lifetimes::default()
+            };
+            let dates = of_value(&lifetimes, took * S);
+            let due = |left: f64| {
+                let now = dates.stale_at.before(Duration::from_secs_f64(left));
+                let due = |_: &u32| lifetimes.judge(&dates, false, now) == Age::Due;
+                (0..DRAWS).filter(due).count() as f64 / f64::from(DRAWS)
+            };
+            // Of what is drawn, `-ln` of a number between 0 and 1, the mean is the integral of this over the time
+            // that is left. Between 0 and ten times the mean, in steps of a tenth.
+            let scale = f64::from(took) * beta;
+            let mean: f64 = (0..100).map(|i| due(scale * (f64::from(i) + 0.5) / 10.0) / 10.0).sum();
+            assert!((0.95..1.05).contains(&mean), "{mean} times {scale}");
+            assert_eq!(due(scale * 40.0), 0.0);
+        }
+    }
+
+    #[test]
+    fn xfetch_without_sense_is_never_early() {
+        let early = |beta: f64, took: Duration| {
+            let lifetimes: Lifetimes<u64, u64> = Lifetimes {
+                ttl: Some(S),
+                early: Some(EarlyRefresh::XFetch { beta }),
+                ..Lifetimes::default()
+            };
+            let dates = of_value(&lifetimes, took);
+            let nearly = dates.stale_at.before(NANO);
+            (0..100).filter(|_| lifetimes.judge(&dates, false, nearly) == Age::Due).count()
+        };
+        for beta in [0.0, -0.0, -1.0, f64::MIN, f64::NEG_INFINITY, f64::NAN] {
+            for took in [Duration::ZERO, S, Duration::MAX] {
+                assert_eq!(early(beta, took), 0, "{beta} {took:?}");
+            }
+        }
+        for beta in [1.0, f64::MAX, f64::INFINITY] {
+            assert_eq!(early(beta, Duration::ZERO), 0, "{beta}");
+            assert!(early(beta, Duration::MAX) > 90, "{beta}");
+        }
+    }
+}

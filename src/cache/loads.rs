@@ -23,8 +23,8 @@
 //!   floor by now, what it stored is removed from the store, and then it is cleared of suspicion.
 //! - **invalidate(key)**: I1 `void` takes the key's loads away, or makes them `Suspect` if they are `Storing`; I2 the
 //!   store's entry is removed; I3 the flight is forgotten.
-//! - **insert(key)** is a load whose work has been done (B1, B3 to B6), and then I3. If B3 does not let it store, it
-//!   is an invalidation.
+//! - **insert(key)** is a load whose work has been done (B1, B3 to B6), and then I3. If B3 does not let it store, what
+//!   is older is removed (B6) before that.
 //! - **invalidate_all**: A1 `void_all` raises the *floor* above all stamps drawn; A2 the store is emptied; A3 all
 //!   flights are forgotten.
 //! - **look**: L1 `watch` notes which loads are suspects now; L2 the store is asked; L3 what was stored by one
@@ -54,8 +54,8 @@
 //! - `invalidate_all` is one of all keys. What is below the floor is not there for who begins later, whenever
 //!   it was stored; so no suspects are needed. Flights as above.
 //!
-//! That I1 voids by the key's hash, not by the key, costs another load to a key whose hash is the same. That a
-//! suspect removes what it stored in two steps (look whose it is, remove) may remove what another load has
+//! That I1 voids by the key's hash, not by the key, costs another load to a key whose hash is the same. That B6
+//! removes in two steps (look whether it is newer, remove) may remove what another load has
 //! just stored. Both are misses, and nothing is ever stale by them.
 //!
 //! **Memory order.** That a flight which I3 does not find has begun later is a matter of two words: I2 writes one and
@@ -220,6 +220,9 @@ impl<'l> Load<'l> {
 
     /// B3. `None` if its value is outdated.
     pub(super) fn begin_to_store(self) -> Option<Storing<'l>> {
+        if !self.loads.is_above_floor(self.stamp) {
+            return None;
+        }
         let is_storing = {
             let mut stripe = lock(self.loads.stripe(self.hash));
             let own = stripe.iter_mut().find(|entry| entry.stamp == self.stamp);
@@ -273,77 +276,245 @@ impl Loads {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::*;
+    use std::{
+        future::{pending, ready},
+        panic::{AssertUnwindSafe, catch_unwind},
+        pin::pin,
+        task::{Context, Waker},
+        thread,
+        time::Duration,
+    };
 
-    fn stored(loads: &Loads, hash: u64) -> Storing<'_> {
-        loads.begin(hash).begin_to_store().expect("nothing has voided it")
+    use super::*;
+    use crate::cache::ReadThrough;
+
+    impl Loads {
+        fn entries(&self) -> usize {
+            self.stripes.iter().map(|stripe| lock(stripe).len()).sum()
+        }
+
+        fn assert_empty(&self) {
+            assert_eq!(self.entries(), 0);
+            assert_eq!(*lock(&self.suspects), []);
+            assert_eq!(self.front.suspected.load(Ordering::Relaxed), 0);
+        }
     }
 
-    fn is_idle(loads: &Loads) -> bool {
-        loads.stripes.iter().all(|stripe| lock(stripe).is_empty())
-            && lock(&loads.suspects).is_empty()
-            && loads.front.suspected.load(Ordering::Relaxed) == 0
+    /// Whether what this load has stored is seen by a look that begins now.
+    fn is_seen(loads: &Loads, stamp: Stamp) -> bool {
+        loads.vouch_for(stamp, &loads.watch())
+    }
+
+    fn honest() {
+        unreachable!("nobody has invalidated it");
+    }
+
+    #[test]
+    fn a_load_stores_and_ends() {
+        let loads = Loads::new();
+        let (first, second) = (loads.begin(1), loads.begin(2));
+        assert!(first.stamp() < second.stamp());
+        assert_eq!(loads.entries(), 2);
+        drop(second);
+        assert_eq!(loads.entries(), 1);
+        let stamp = first.stamp();
+        let storing = first.begin_to_store().expect("it is good");
+        assert_eq!(loads.entries(), 1);
+        assert!(is_seen(&loads, stamp));
+        storing.end(honest);
+        assert!(is_seen(&loads, stamp));
+        loads.assert_empty();
+    }
+
+    /// Of loads with the same hash; others in the same stripe are left alone.
+    #[test]
+    fn a_load_that_was_invalidated_does_not_store() {
+        let loads = Loads::new();
+        let ways: [fn(&Loads); 3] =
+            [|loads| loads.void(1), Loads::void_all, |loads| drop(loads.begin(1))];
+        for (i, way) in ways.into_iter().enumerate() {
+            let (load, neighbour) = (loads.begin(1), loads.begin(1 + STRIPES as u64));
+            way(&loads);
+            assert!(load.begin_to_store().is_none());
+            assert_eq!(loads.entries(), 1);
+            let is_all = i == 1;
+            match neighbour.begin_to_store() {
+                Some(storing) => storing.end(honest),
+                None => assert!(is_all),
+            }
+            loads.assert_empty();
+            loads.begin(1).begin_to_store().expect("it began afterwards").end(honest);
+        }
+    }
+
+    /// It is a suspect until what it has stored has been removed, and no longer.
+    #[test]
+    fn a_load_that_was_invalidated_while_it_stored_is_a_suspect_until_it_is_removed() {
+        let loads = Loads::new();
+        let ways: [fn(&Loads); 2] = [|loads| loads.void(1), |loads| drop(loads.begin(1))];
+        for way in ways {
+            let load = loads.begin(1);
+            let (stamp, storing) = (load.stamp(), load.begin_to_store().expect("it is good"));
+            let before = loads.watch();
+            way(&loads);
+            way(&loads);
+            assert_eq!(*lock(&loads.suspects), [stamp], "once");
+            assert!(!is_seen(&loads, stamp));
+            assert!(loads.vouch_for(stamp, &before), "this look began before");
+            let mut removed = false;
+            let during = loads.watch();
+            storing.end(|| {
+                assert_eq!(loads.entries(), 0);
+                assert!(!is_seen(&loads, stamp));
+                removed = true;
+            });
+            assert!(removed && !loads.vouch_for(stamp, &during));
+            loads.assert_empty();
+        }
+    }
+
+    /// What `void_all` invalidates needs no suspects.
+    #[test]
+    fn what_is_below_the_floor_is_not_seen() {
+        let loads = Loads::new();
+        let load = loads.begin(1);
+        let (stamp, storing) = (load.stamp(), load.begin_to_store().expect("it is good"));
+        let before = loads.watch();
+        loads.void_all();
+        assert!(!is_seen(&loads, stamp) && !loads.vouch_for(stamp, &before));
+        let mut removed = false;
+        storing.end(|| removed = true);
+        assert!(removed, "nobody can see it");
+        loads.assert_empty();
+        assert!(!is_seen(&loads, stamp));
+        assert!(is_seen(&loads, loads.begin(1).stamp()));
     }
 
     /// Two suspects at once: each is cleared by itself.
     #[test]
     fn a_suspect_stays_one_while_another_is_cleared() {
         let loads = Loads::new();
-        let (one, other) = (stored(&loads, 1), stored(&loads, 2));
-        let (of_one, of_other) = (one.0.stamp(), other.0.stamp());
-        assert!(loads.vouch_for(of_one, &loads.watch()));
+        let (one, other) = (loads.begin(1), loads.begin(2));
+        let (of_one, of_other) = (one.stamp(), other.stamp());
+        let one = one.begin_to_store().expect("it is good");
+        let other = other.begin_to_store().expect("it is good");
         loads.void(1);
         loads.void(2);
-        assert!(!loads.vouch_for(of_one, &loads.watch()));
-        let mut removed = 0;
-        one.end(|| removed += 1);
-        assert!(loads.vouch_for(of_one, &loads.watch()), "its value is gone");
-        assert!(!loads.vouch_for(of_other, &loads.watch()));
-        other.end(|| removed += 1);
-        assert_eq!(removed, 2);
-        assert!(is_idle(&loads));
+        assert!(!is_seen(&loads, of_one));
+        one.end(|| ());
+        assert!(is_seen(&loads, of_one), "it has been removed");
+        assert!(!is_seen(&loads, of_other));
+        other.end(|| ());
+        loads.assert_empty();
     }
 
-    /// Of loads with one hash the last may store; of others all.
+    /// One whose future was leaked leaves its entry to the next invalidation.
     #[test]
-    fn a_load_voids_those_before_it() {
+    fn a_leaked_load_is_gone_with_the_next_invalidation() {
         let loads = Loads::new();
-        let (older, stranger, newer) = (loads.begin(1), loads.begin(2), loads.begin(1));
-        assert!(older.begin_to_store().is_none());
-        stranger
-            .begin_to_store()
-            .expect("it has another hash")
-            .end(|| unreachable!("it is honest"));
-        newer.begin_to_store().expect("none came later").end(|| unreachable!("it is honest"));
-        assert!(is_idle(&loads));
-    }
-
-    /// What was loaded before all was invalidated is removed by whoever stores it nevertheless.
-    #[test]
-    fn what_is_below_the_floor_is_removed() {
-        let loads = Loads::new();
-        let (load, storing) = (loads.begin(1), stored(&loads, 2));
-        loads.void_all();
-        assert!(!loads.vouch_for(storing.0.stamp(), &loads.watch()));
-        let mut removed = 0;
-        storing.end(|| removed += 1);
-        load.begin_to_store().expect("it is not voided").end(|| removed += 1);
-        assert_eq!(removed, 2);
-        stored(&loads, 1).end(|| unreachable!("it began later"));
-        assert!(is_idle(&loads));
-    }
-
-    /// Loads that are dropped, and such as are leaked and then invalidated, leave nothing.
-    #[test]
-    fn loads_that_do_not_end_leave_nothing() {
-        let loads = Loads::new();
-        for hash in 0..100_000 {
-            drop(loads.begin(hash));
-        }
-        drop(stored(&loads, 1));
         mem::forget(loads.begin(1));
-        assert!(!is_idle(&loads));
+        assert_eq!(loads.entries(), 1);
         loads.void(1);
-        assert!(is_idle(&loads));
+        loads.assert_empty();
+    }
+
+    #[test]
+    fn a_removal_that_panics_leaves_a_suspect() {
+        let loads = Loads::new();
+        let load = loads.begin(1);
+        let (stamp, storing) = (load.stamp(), load.begin_to_store().expect("it is good"));
+        loads.void(1);
+        let removal = AssertUnwindSafe(|| storing.end(|| std::panic::resume_unwind(Box::new(1))));
+        assert!(catch_unwind(removal).is_err());
+        assert_eq!(loads.entries(), 0);
+        assert!(!is_seen(&loads, stamp));
+    }
+
+    #[test]
+    fn threads_leave_nothing() {
+        let loads = Loads::new();
+        thread::scope(|scope| {
+            for thread in 0..4_u64 {
+                let loads = &loads;
+                scope.spawn(move || {
+                    for i in 0..10_000_u64 {
+                        let hash = i % 3;
+                        match (i + thread) % 7 {
+                            0 => loads.void(hash),
+                            1 if i % 10 == 0 => loads.void_all(),
+                            2 => drop(loads.begin(hash)),
+                            _ => {
+                                let storing = loads.begin(hash).begin_to_store();
+                                if thread == 0 {
+                                    thread::yield_now();
+                                }
+                                if let Some(storing) = storing {
+                                    storing.end(|| ());
+                                }
+                            }
+                        }
+                        assert!(loads.entries() <= 4);
+                    }
+                });
+            }
+        });
+        loads.assert_empty();
+    }
+
+    fn poll<T>(future: impl Future<Output = T>) -> Option<T> {
+        match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+            std::task::Poll::Ready(value) => Some(value),
+            std::task::Poll::Pending => None,
+        }
+    }
+
+    /// Whatever becomes of the loads of a cache.
+    #[test]
+    fn a_cache_leaves_nothing() {
+        let cache: ReadThrough<u64, u64, ()> = ReadThrough::builder()
+            .soft_ttl(Duration::ZERO)
+            .negative_ttl(Duration::from_secs(60))
+            .settings(|moka| {
+                moka.weigher(|key, _| {
+                    assert_ne!(*key, 13, "too heavy");
+                    1
+                })
+            })
+            .build();
+        let assert_empty = || cache.core.loads.assert_empty();
+        for key in 0..100_000 {
+            assert!(poll(cache.get(&key, pending())).is_none());
+        }
+        assert_empty();
+        let load = cache.get(&1, async {
+            assert_eq!(cache.core.loads.entries(), 1);
+            Ok(1)
+        });
+        assert_eq!(poll(load), Some(Ok(1)));
+        assert_empty();
+        assert_eq!(poll(cache.get(&1, ready(Err(())))), Some(Ok(1)), "a pause is stored");
+        assert_eq!(poll(cache.get(&2, ready(Err(())))), Some(Err(())), "an error is stored");
+        cache.insert(&3, 3);
+        assert_empty();
+        let batch = |_| ready([(4, Ok(4)), (5, Err(())), (7, Ok(7))]);
+        assert_eq!(poll(cache.get_many([4, 5, 6], batch)).expect("ready").len(), 2);
+        assert!(poll(cache.get_many([3, 8, 9], |_| pending::<[_; 0]>())).is_none());
+        assert_empty();
+        let panics = |f: &dyn Fn()| assert!(catch_unwind(AssertUnwindSafe(f)).is_err());
+        panics(&|| _ = cache.get_blocking(&10, || panic!("the load")));
+        panics(&|| _ = poll(cache.get(&10, async { panic!("the load") })));
+        panics(&|| cache.insert(&13, 1));
+        panics(&|| _ = cache.get_blocking(&13, || Ok(1)));
+        let load = |keys: Vec<u64>| async move { keys.into_iter().map(|key| (key, Ok(key))) };
+        panics(&|| drop(poll(cache.get_many([11, 13, 15], load))));
+        assert_empty();
+        let invalidated = cache.get_blocking(&16, || {
+            cache.invalidate(&16);
+            cache.insert(&16, 2);
+            cache.invalidate_all();
+            Ok(1)
+        });
+        assert_eq!(invalidated, Ok(1));
+        assert_empty();
     }
 }

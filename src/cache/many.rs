@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     ReadThrough,
+    loads::Stamp,
     read_through::{Core, Loading, Looked},
 };
 
@@ -71,18 +72,22 @@ where
             let Entry::Vacant(place) = missing.entry(key) else { continue };
             match core.look_up(place.key()) {
                 Looked::Answer(answer) => drop(found.insert(place.into_key(), answer)),
-                Looked::Due(value) => drop(place.insert(Some(value))),
-                Looked::Nothing => drop(place.insert(None)),
+                Looked::Due(value, of) => drop(place.insert(Some((value, of)))),
+                Looked::Nothing => {
+                    core.forget_older(place.key());
+                    place.insert(None);
+                }
             }
         }
         if missing.is_empty() {
             return found;
         }
         let keys: Vec<K> = missing.keys().cloned().collect();
-        let loaded = core.group.run_many(keys, |keys| core.load_many(keys, &mut load)).await;
+        let loaded =
+            core.group.run_many(keys, |keys| core.load_many(keys, &missing, &mut load)).await;
         found.extend(loaded);
         for (key, due) in missing {
-            if let Some(value) = due {
+            if let Some((value, _)) = due {
                 core.tell(|observer| observer.missed());
                 found.entry(key).or_insert(Ok(value));
             }
@@ -99,11 +104,12 @@ where
     S: BuildHasher + Clone + Send + Sync + 'static,
 {
     /// The work of the flights of these keys. `load` is called before this returns.
-    fn load_many<F, Fut, R>(
-        &self,
+    fn load_many<'c, F, Fut, R>(
+        &'c self,
         keys: Vec<K>,
+        due: &HashMap<K, Option<(V, Stamp)>>,
         load: &mut F,
-    ) -> impl Future<Output = Vec<(K, Result<V, E>)>> + use<'_, K, V, E, S, F, Fut, R>
+    ) -> impl Future<Output = Vec<(K, Result<V, E>)>> + use<'c, K, V, E, S, F, Fut, R>
     where
         F: FnMut(Vec<K>) -> Fut,
         Fut: Future<Output = R>,
@@ -111,7 +117,8 @@ where
     {
         let (mut answers, mut begun) = (Vec::new(), HashMap::<K, Loading<'_>>::new());
         for key in keys {
-            match self.begin(&key) {
+            let due = due.get(&key).and_then(|due| due.as_ref().map(|(_, of)| *of));
+            match self.begin(&key, due) {
                 Ok(loading) => drop(begun.insert(key, loading)),
                 Err(answer) => answers.push((key, answer)),
             }

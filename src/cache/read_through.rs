@@ -17,7 +17,7 @@ use super::{
     clock::{Clock, Moment},
     kept::Dates,
     lifetimes::{Age, Lifetimes},
-    loads::{Load, Loads},
+    loads::{Load, Loads, Stamp},
 };
 use crate::{
     Call, CallError, Group, Observer, Outcome,
@@ -74,8 +74,8 @@ pub(super) struct Core<K, V, E, S> {
 /// What a look-up comes to before anything is loaded.
 pub(super) enum Looked<V, E> {
     Answer(Result<V, E>),
-    /// A value that somebody ought to refresh.
-    Due(V),
+    /// A value that somebody ought to refresh, and the load that it is of.
+    Due(V, Stamp),
     Nothing,
 }
 
@@ -138,9 +138,11 @@ where
         let core = &*self.core;
         match core.look_up(key) {
             Looked::Answer(answer) => answer,
-            Looked::Due(value) => core
-                .refreshed(value, core.call(key).max_followers(0).run(core.load(key, load)).await),
-            Looked::Nothing => core.loaded(core.call(key).run(core.load(key, load)).await),
+            Looked::Due(value, of) => {
+                let work = core.load(key, Some(of), load);
+                core.refreshed(value, core.call(key).max_followers(0).run(work).await)
+            }
+            Looked::Nothing => core.loaded(core.call(key).run(core.load(key, None, load)).await),
         }
     }
 
@@ -172,16 +174,17 @@ where
         F: FnOnce() -> Result<V, E>,
     {
         let core = &*self.core;
-        let work = || match core.begin(key) {
+        let work = |due| match core.begin(key, due) {
             Ok(loading) => core.keep(key, loading, load()),
             Err(answer) => answer,
         };
         match core.look_up(key) {
             Looked::Answer(answer) => answer,
-            Looked::Due(value) => {
-                core.refreshed(value, core.call(key).max_followers(0).run_blocking(work))
+            Looked::Due(value, of) => {
+                let call = core.call(key).max_followers(0);
+                core.refreshed(value, call.run_blocking(|| work(Some(of))))
             }
-            Looked::Nothing => core.loaded(core.call(key).run_blocking(work)),
+            Looked::Nothing => core.loaded(core.call(key).run_blocking(|| work(None))),
         }
     }
 
@@ -238,11 +241,12 @@ where
     {
         let core = &*self.core;
         let load = core.loads.begin(core.hash(key));
-        match core.put_value(key, load, value, Duration::ZERO) {
-            true => core.forget(key),
-            // What was there before must go all the same.
-            false => self.invalidate(key),
+        let stamp = load.stamp();
+        if !core.put_value(key, load, value, Duration::ZERO) {
+            // Something newer is to be stored, or is there. What is older must go all the same.
+            core.remove_unless_newer(key, stamp);
         }
+        core.forget(key);
     }
 
     /// Removes the key's value, for good: no call that begins after this has returned gets a value whose load
@@ -372,9 +376,9 @@ where
                 self.tell(|observer| observer.hit());
                 Looked::Answer(kept.answer)
             }
-            Some((age @ (Age::Due | Age::Paused), Kept { answer: Ok(value), .. })) => {
-                if age == Age::Due && !self.group.is_in_flight(key) {
-                    return Looked::Due(value);
+            Some((age @ (Age::Due | Age::Paused), Kept { answer: Ok(value), stamp, .. })) => {
+                if age == Age::Due && (!self.group.is_in_flight(key) || self.forget_older(key)) {
+                    return Looked::Due(value, stamp);
                 }
                 self.tell(|observer| observer.stale_hit());
                 Looked::Answer(Ok(value))
@@ -395,6 +399,16 @@ where
         // SeqCst: pairs with that in `begin`. Either the flight is found here, or it finds what was done before.
         fence(Ordering::SeqCst);
         self.group.forget(key);
+    }
+
+    /// Frees the key of a load that is too old. Says whether there was one.
+    #[cold]
+    pub(super) fn forget_older<Q>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+        Q: ?Sized + Eq + Hash,
+    {
+        self.max_age.is_some_and(|age| self.group.forget_older(key, age))
     }
 
     /// A call of the key's flight.
@@ -437,20 +451,21 @@ where
     }
 
     /// The work of a flight.
-    pub(super) async fn load<Q, F>(&self, key: &Q, load: F) -> Result<V, E>
+    pub(super) async fn load<Q, F>(&self, key: &Q, due: Option<Stamp>, load: F) -> Result<V, E>
     where
         K: Borrow<Q>,
         Q: ?Sized + Eq + Hash + ToOwned<Owned = K>,
         F: Future<Output = Result<V, E>>,
     {
-        match self.begin(key) {
+        match self.begin(key, due) {
             Ok(loading) => self.keep(key, loading, load.await),
             Err(answer) => answer,
         }
     }
 
     /// M3 and B1, in a flight: what another has loaded since this caller looked need not be loaded again.
-    pub(super) fn begin<Q>(&self, key: &Q) -> Result<Loading<'_>, Result<V, E>>
+    /// `due` is the load of the value that it is to refresh: chance is not asked twice whether it is.
+    pub(super) fn begin<Q>(&self, key: &Q, due: Option<Stamp>) -> Result<Loading<'_>, Result<V, E>>
     where
         K: Borrow<Q>,
         Q: ?Sized + Eq + Hash,
@@ -458,8 +473,9 @@ where
         // SeqCst: pairs with that in `forget`.
         fence(Ordering::SeqCst);
         match self.find(key) {
-            Some((Age::Fresh | Age::Paused, kept)) => return Err(kept.answer),
-            Some((Age::Due, _)) => self.tell(|observer| observer.refreshing()),
+            Some((Age::Fresh, kept)) if due != Some(kept.stamp) => return Err(kept.answer),
+            Some((Age::Paused, kept)) => return Err(kept.answer),
+            Some((Age::Fresh | Age::Due, _)) => self.tell(|observer| observer.refreshing()),
             _ => {}
         }
         Ok(Loading { load: self.loads.begin(self.hash(key)), began: self.clock.now() })
@@ -498,10 +514,8 @@ where
         K: Borrow<Q>,
         Q: ?Sized + Eq + Hash + ToOwned<Owned = K>,
     {
-        if let Some((age, Kept { answer: Ok(value), .. })) = self.find(key) {
-            if age != Age::Fresh
-                && let (Some(pauses), Some(pause)) = (&self.pauses, self.lifetimes.pause())
-            {
+        if let Some((_, Kept { answer: Ok(value), .. })) = self.find(key) {
+            if let (Some(pauses), Some(pause)) = (&self.pauses, self.lifetimes.pause()) {
                 pauses.insert(self.hash(key), self.clock.now().after(pause));
             }
             return Ok(value);
@@ -537,16 +551,22 @@ where
         let kept = Kept { answer, stamp, dates };
         // moka calls the user's code.
         let stored = catch_unwind(AssertUnwindSafe(|| self.store.insert(owned, kept)));
-        storing.end(|| {
-            // Also if moka does not show it: it may be there all the same.
-            if self.store.get(key).is_none_or(|kept| kept.stamp == stamp) {
-                self.store.invalidate(key);
-            }
-        });
+        storing.end(|| self.remove_unless_newer(key, stamp));
         if let Err(payload) = stored {
             resume_unwind(payload);
         }
         true
+    }
+
+    /// What moka does not show may be there, and is removed.
+    fn remove_unless_newer<Q>(&self, key: &Q, stamp: Stamp)
+    where
+        K: Borrow<Q>,
+        Q: ?Sized + Eq + Hash,
+    {
+        if self.store.get(key).is_none_or(|kept| kept.stamp <= stamp) {
+            self.store.invalidate(key);
+        }
     }
 }
 

@@ -64,15 +64,15 @@ where
         let core = &*self.core;
         match core.look_up(key) {
             Looked::Answer(answer) => answer,
-            Looked::Due(value) => {
+            Looked::Due(value, of) => {
                 core.tell(|observer| observer.stale_hit());
                 let (cache, owned) = (self.clone(), key.to_owned());
-                let work = async move { cache.core.load::<K, F>(&owned, load).await };
+                let work = async move { cache.core.load::<K, F>(&owned, Some(of), load).await };
                 // If there are too many followers for it, somebody else has been quicker.
                 drop(core.call(key).max_followers(0).spawn(work));
                 Ok(value)
             }
-            Looked::Nothing => core.loaded(core.call(key).run(core.load(key, load)).await),
+            Looked::Nothing => core.loaded(core.call(key).run(core.load(key, None, load)).await),
         }
     }
 }

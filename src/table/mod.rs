@@ -37,7 +37,10 @@ use self::shards::Shards as Backend;
 #[cfg(loom)]
 use self::single::Single as Backend;
 
-use std::{borrow::Borrow, collections::BTreeMap, hash::Hash, marker::PhantomData, pin::Pin};
+use std::{
+    borrow::Borrow, collections::BTreeMap, hash::Hash, marker::PhantomData, pin::Pin,
+    time::Duration,
+};
 
 pub(crate) use self::{cells::Node, clock::Stamp, hash::KeyHash, watched::End};
 use self::{
@@ -379,10 +382,8 @@ where
     ) -> Entered<V> {
         if let Some(max_age) = ask.max_age {
             debug_assert!(shard.is_none(), "flights are cut loose under the lock");
-            self.clock.turn_on();
             // A pending flight that comes into its place may be as old.
-            let is_too_old = |_, began, _| self.clock.longest(began) >= max_age;
-            while self.cut_loose(hash, |k| key.is(k), is_too_old) {}
+            while self.forget_older(hash, |k| key.is(k), max_age) {}
         }
         loop {
             let mut locked = match shard.take() {
@@ -792,6 +793,17 @@ where
         self.cut_loose(hash, is_it, |followers, _, _| followers == 0)
     }
 
+    /// Step 6 for a flight that is as old as this.
+    pub(crate) fn forget_older(
+        &self,
+        hash: KeyHash,
+        is_it: impl FnMut(&K) -> bool,
+        age: Duration,
+    ) -> bool {
+        self.clock.turn_on();
+        self.cut_loose(hash, is_it, |_, began, _| self.clock.longest(began) >= age)
+    }
+
     /// Step 6 for this flight alone.
     #[cfg(feature = "tower")]
     pub(crate) fn forget_flight(
@@ -931,8 +943,12 @@ impl<K, S> Locked<'_, K, S> {
 
 impl<K, V> Removed<K, V> {
     /// After unlocking: lets the flight begin that has waited for this, and drops what is left.
-    fn settle(self) {
-        if let Some(next) = self.promoted {
+    fn settle(mut self) {
+        self.start_next();
+    }
+
+    fn start_next(&mut self) {
+        if let Some(next) = self.promoted.take() {
             next.start();
         }
     }

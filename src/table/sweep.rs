@@ -38,8 +38,8 @@ where
             shard = same;
         }
         drop(shard);
-        // All of them before anything is dropped: a key's `Drop` may panic.
-        in_map.iter().filter_map(|removed| removed.promoted.as_ref()).for_each(|next| next.start());
+        // All of them before the first key is dropped, whose `Drop` may panic (G8).
+        in_map.iter_mut().for_each(Removed::start_next);
         let ids = in_cells.iter().map(|flight| flight.id).chain(slots.iter().map(|slot| slot.1));
         for id in ids {
             self.tell(id, |observer| observer.forgotten(id));
