@@ -14,7 +14,7 @@ use super::{
 use crate::{measure::Run, orders::REGIONS, reports::Key};
 
 /// Milliseconds between two changes of a report.
-const PAUSE: Range<u64> = 100..400;
+const PAUSE: Range<u64> = 20..400;
 
 pub async fn storm(pace: Pace, editions: &Editions) -> anyhow::Result<Table> {
     let Pace { per_second, time } = pace;
