@@ -26,8 +26,9 @@ pub async fn storm(pace: Pace, editions: &Editions) -> anyhow::Result<Table> {
         &["changes", "stale", "left stale"],
         "An answer is stale if its query began before a change whose invalidation had returned when the
 request began. Where moka is alone, a query that is overtaken by an invalidation puts its report into the
-cache all the same, and whoever asks gets that, until the next change or for good: the last column is how
-many of the four reports were still stale when all was over. With both an invalidation is final.",
+cache all the same, and whoever asks gets that, until the next change, or for good if there is none: the last
+column is how many of the four reports were still stale when all was over. With both an invalidation is final,
+and so there is a query for each.",
     );
     for way in Way::all() {
         let changes = &editions.changes;

@@ -72,10 +72,9 @@ async fn check_page(name: &str, way: Way, address: SocketAddr) -> anyhow::Result
     println!(
         "The page, {name}, {CLIENTS} clients: {requests:.0} requests/s, {executions:.0} executions/s"
     );
-    ensure!(
-        executions > 0. && requests > 4. * executions,
-        "the page does not show that they share"
-    );
+    // A cache may load nothing for more than a second.
+    let some = requests > 0. && (executions > 0. || way == Way::Cached);
+    ensure!(some && requests > 4. * executions, "the page does not show that they share");
     Ok(moment)
 }
 

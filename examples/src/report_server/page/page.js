@@ -108,7 +108,7 @@ function showFigures({ point, saved, air }) {
   text("requests-note", air.requests ? `${plural(air.requests, "more is", "more are")} waiting` : "nobody is waiting");
   text("executions", count(executions));
   text("executions-note", executions ? `one for ${plural(requests / executions, "request")}` : "");
-  text("saved", requests ? `${tenths.format(100 * Math.max(0, 1 - executions / requests))} %` : "–");
+  text("saved", requests ? `${hundredths.format(100 * Math.max(0, 1 - executions / requests))} %` : "–");
   text("saved-note", `${plural(saved.requests, "request")} so far`);
   text("time-saved", seconds(saved.seconds));
   text("time-saved-note", `at ${millis(saved.query_ms)} a query`);
@@ -166,7 +166,7 @@ function showCache({ look_ups, hit_rate, stale_hits, loads }) {
   $("cache").hidden = !look_ups;
   if (!look_ups) return;
   const hits = document.createElement("b");
-  hits.textContent = `${digits(2).format(100 * hit_rate)} %`;
+  hits.textContent = `${hundredths.format(100 * hit_rate)} %`;
   $("cache").replaceChildren("Of ", plural(look_ups, "look-up"), " in the cache ", hits, " waited for nothing, and ",
     count(stale_hits), ` got a report that was being replaced; ${plural(loads, "load")}.`);
 }
