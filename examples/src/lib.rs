@@ -1,5 +1,6 @@
 //! What the example programs share: a service with a database behind it, and its measurements; the same
-//! over HTTP, with a page; a proxy; and the book that the soak keeps.
+//! with a cache in front, and over HTTP, with a page; a proxy; a
+//! service that needs tokens; and the book that the soak keeps.
 
 pub mod customers;
 pub mod database;
@@ -12,3 +13,5 @@ pub mod progress;
 pub mod proxy;
 pub mod report_server;
 pub mod reports;
+pub mod scenes;
+pub mod tokens;

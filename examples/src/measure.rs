@@ -81,6 +81,11 @@ impl Row {
     pub fn queries(&self) -> usize {
         self.queries
     }
+
+    /// How long it took.
+    pub fn wall(&self) -> Duration {
+        self.wall
+    }
 }
 
 /// The names of the columns.

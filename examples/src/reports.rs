@@ -64,7 +64,20 @@ impl Reports {
 
     /// The report, for tasks.
     pub async fn report(&self, key: Key) -> Answer {
-        Ok(self.database.query(move |connection| totals(connection, key)).await?.into())
+        self.report_and(key, || ()).await.map(|(report, ())| report)
+    }
+
+    /// The report, and what `begin` returned when its query began, which may be long after this was called.
+    pub async fn report_and<T: Send + 'static>(
+        &self,
+        key: Key,
+        begin: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<(Arc<[Month]>, T), Arc<rusqlite::Error>> {
+        let query = move |connection: &Connection| {
+            let begun = begin();
+            Ok((totals(connection, key)?.into(), begun))
+        };
+        self.database.query(query).await
     }
 
     /// The report, for threads.

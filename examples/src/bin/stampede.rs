@@ -1,11 +1,12 @@
-//! A thousand requests for four reports arrive at once: each for itself, then through a `Group`.
+//! A thousand requests for four reports arrive at once: each for itself, then through a `Group`. And three
+//! scenes for a cache: moka alone, the group alone, and both.
 //!
 //! `cargo run --release -p examples --bin stampede`
 
 use std::{
     sync::{RwLock, mpsc},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context;
@@ -15,6 +16,7 @@ use examples::{
     measure::{HEADER, Row, Run},
     orders::REGIONS,
     reports::{self, Answer, Key, Reports},
+    scenes::{self, Editions, Pace},
 };
 use shardflight::Group;
 use tokio::{runtime::Runtime, task::JoinSet};
@@ -23,8 +25,11 @@ use tokio::{runtime::Runtime, task::JoinSet};
 const CONNECTIONS: usize = 4;
 /// What asks where there is no runtime.
 const THREADS: usize = 64;
+/// What clients ask for in the scenes that go on for a while.
+const PACE: Pace = Pace { per_second: 2_000, time: Duration::from_secs(3) };
 
-/// A thousand requests for four reports arrive at once: each for itself, then through a group
+/// A thousand requests for four reports arrive at once: each for itself, then through a group; then
+/// scenes for a cache, with moka alone, the group alone, and both
 #[derive(Parser)]
 struct Args {
     /// Orders in the database: the more, the longer a query takes
@@ -78,7 +83,20 @@ fn main() -> anyhow::Result<()> {
     for row in table {
         println!("{row}");
     }
-    Ok(())
+    println!();
+
+    let editions = Editions::new(app.database, app.reports);
+    runtime.block_on(async {
+        let scene = scenes::cold_start(requests, &editions).await?;
+        println!("{scene}");
+        scene.check()?;
+        let scene = scenes::expiry(PACE, &editions).await?;
+        println!("{scene}");
+        scene.check()?;
+        let scene = scenes::storm(PACE, &editions).await?;
+        println!("{scene}");
+        scene.check()
+    })
 }
 
 /// What is asked for: one business, its regions in turn, over and over.

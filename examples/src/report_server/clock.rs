@@ -12,6 +12,7 @@ use tokio::{
 };
 
 use super::{
+    cached::Cached,
     load::Load,
     moment::{Air, Latest, Moment, Point, Saved, millis},
     tally::Tally,
@@ -34,11 +35,11 @@ pub struct Moments {
 
 impl Moments {
     /// Starts the clock; it goes until all handles are gone.
-    pub fn start(traffic: Traffic, load: Load, database: Database) -> Self {
+    pub fn start(traffic: Traffic, load: Load, database: Database, cached: Cached) -> Self {
         let (sender, now) = watch::channel(None);
         let moments = Self { points: Arc::default(), now };
         let points = Arc::clone(&moments.points);
-        let mut clock = Clock::new(traffic, load, database);
+        let mut clock = Clock::new(traffic, load, database, cached);
         tokio::spawn(async move {
             let mut interval = time::interval(MOMENT);
             interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -83,6 +84,7 @@ struct Clock {
     traffic: Traffic,
     load: Load,
     database: Database,
+    cached: Cached,
     number: u64,
     saved: Saved,
     // All ways together, a tally for each moment.
@@ -90,9 +92,9 @@ struct Clock {
 }
 
 impl Clock {
-    fn new(traffic: Traffic, load: Load, database: Database) -> Self {
+    fn new(traffic: Traffic, load: Load, database: Database, cached: Cached) -> Self {
         let (number, saved, second) = (0, Saved::default(), VecDeque::new());
-        Self { traffic, load, database, number, saved, second }
+        Self { traffic, load, database, cached, number, saved, second }
     }
 
     fn tick(&mut self) -> Moment {
@@ -110,6 +112,7 @@ impl Clock {
             saved: self.saved.clone(),
             air: Air::new(&self.traffic.in_the_air()),
             latest: latest.map(|((way, plan), tally)| Latest::new(way, plan, &tally)).collect(),
+            cache: self.cached.counted(),
         }
     }
 
@@ -121,7 +124,7 @@ impl Clock {
         Point {
             number: self.number,
             requests_per_second: second.requests() as f64 / seconds,
-            executions_per_second: second.executed as f64 / seconds,
+            executions_per_second: second.executions() as f64 / seconds,
             p50_ms: second.percentile(50).map(millis),
             p99_ms: second.percentile(99).map(millis),
             way,

@@ -15,11 +15,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     orders::{BUSINESSES, REGIONS},
-    reports::{Key, Month, Reports},
+    reports::{Answer, Key, Month, Reports},
 };
 
 /// What may come after the question mark.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 pub struct Options {
     #[serde(default)]
     business: u32,
@@ -36,15 +36,29 @@ struct Report<'a> {
 pub async fn report(
     State(reports): State<Reports>,
     Path(region): Path<String>,
-    Query(Options { business }): Query<Options>,
+    Query(options): Query<Options>,
 ) -> Response {
+    match key(&region, &options) {
+        Ok(key) => response(key, reports.report(key).await),
+        Err(unknown) => unknown.into_response(),
+    }
+}
+
+/// What is asked for, if there is such a report.
+pub fn key(region: &str, options: &Options) -> Result<Key, (StatusCode, String)> {
+    let Options { business } = *options;
     let known = REGIONS.into_iter().find(|&known| known == region);
     let Some(region) = known.filter(|_| business < BUSINESSES) else {
         let regions = REGIONS.join(", ");
         let what = format!("There are the regions {regions}, and businesses below {BUSINESSES}.\n");
-        return (StatusCode::NOT_FOUND, what).into_response();
+        return Err((StatusCode::NOT_FOUND, what));
     };
-    match reports.report(Key { business, region }).await {
+    Ok(Key { business, region })
+}
+
+/// The answer, as JSON.
+pub fn response(Key { business, region }: Key, answer: Answer) -> Response {
+    match answer {
         Ok(months) => Json(Report { region, business, months: &months }).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }

@@ -93,7 +93,7 @@ struct Loads {
     // Aborts its clients when it is dropped.
     running: Option<(Way, JoinSet<()>)>,
     // Of each way.
-    latest: [Option<Plan>; 3],
+    latest: [Option<Plan>; Way::ALL.len()],
 }
 
 impl Load {
@@ -127,7 +127,7 @@ impl Load {
     }
 
     /// The latest one of each way.
-    pub fn latest(&self) -> [Option<Plan>; 3] {
+    pub fn latest(&self) -> [Option<Plan>; Way::ALL.len()] {
         self.loads().latest.clone()
     }
 

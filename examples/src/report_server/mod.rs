@@ -1,5 +1,6 @@
-//! The reports over HTTP, with the layer and without, and a page that shows what it does.
+//! The reports over HTTP, with the layer, with a cache, and without, and a page that shows what they do.
 
+pub mod cached;
 mod clock;
 mod endpoints;
 pub mod load;
@@ -13,11 +14,12 @@ use std::net::SocketAddr;
 use axum::{
     Router,
     middleware::from_fn_with_state,
-    routing::{MethodRouter, get, post},
+    routing::{MethodRouter, delete, get, post},
 };
 use shardflight::tower::CoalesceLayer;
 
 use self::{
+    cached::Cached,
     clock::Moments,
     load::Load,
     traffic::{Traffic, Way},
@@ -28,16 +30,29 @@ use crate::{database::Database, reports::Reports};
 pub fn router(database: Database, address: SocketAddr) -> Router {
     let traffic = Traffic::default();
     let load = Load::new(address, traffic.clone());
-    let moments = Moments::start(traffic.clone(), load.clone(), database.clone());
+    let reports = Reports::new(database.clone());
+    let cached = Cached::new(reports.clone(), traffic.clone());
+    let moments = Moments::start(traffic.clone(), load.clone(), database, cached.clone());
     Router::new()
         .route("/", get(page::page))
         .route("/events", get(page::events).with_state(moments))
         .route("/load", post(page::start_load).delete(page::stop_load).with_state(load))
-        .merge(reports(traffic).with_state(Reports::new(database)))
+        .merge(cached_reports(traffic.clone()).with_state(cached))
+        .merge(shared_reports(traffic).with_state(reports))
+}
+
+/// A report that is kept. What is executed inside is seen by the cache.
+fn cached_reports(traffic: Traffic) -> Router<Cached> {
+    let asked = get(cached::report)
+        .layer(from_fn_with_state((traffic, Way::Cached), traffic::answers))
+        .delete(cached::invalidate);
+    Router::new()
+        .route("/cached/report/{region}", asked)
+        .route("/cached/report", delete(cached::invalidate_all))
 }
 
 /// The same report in three ways.
-fn reports(traffic: Traffic) -> Router<Reports> {
+fn shared_reports(traffic: Traffic) -> Router<Reports> {
     let inside = |way, endpoint: MethodRouter<Reports>| {
         endpoint.layer(from_fn_with_state((traffic.clone(), way), traffic::executions))
     };

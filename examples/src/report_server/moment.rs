@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use shardflight::StatsSnapshot;
 
 use super::{
     load::Plan,
@@ -31,6 +32,25 @@ pub struct Moment {
     pub saved: Saved,
     pub air: Air,
     pub latest: Vec<Latest>,
+    pub cache: Counted,
+}
+
+/// What became of look-ups in the cache since the server was started.
+#[derive(Clone, Debug, Serialize)]
+pub struct Counted {
+    pub look_ups: u64,
+    /// None if there were none.
+    pub hit_rate: Option<f64>,
+    pub stale_hits: u64,
+    pub loads: u64,
+}
+
+impl Counted {
+    pub fn new(counted: &StatsSnapshot) -> Self {
+        let StatsSnapshot { hits, stale_hits, misses, loads, .. } = *counted;
+        let look_ups = hits + stale_hits + misses;
+        Self { look_ups, hit_rate: counted.hit_rate(), stale_hits, loads }
+    }
 }
 
 /// What was not executed since the server was started.
@@ -45,9 +65,9 @@ pub struct Saved {
 
 impl Saved {
     pub fn add(&mut self, tally: &Tally, query: Duration) {
-        self.requests += tally.joined;
+        self.requests += tally.saved();
         self.of += tally.requests();
-        self.seconds += tally.joined as f64 * query.as_secs_f64();
+        self.seconds += tally.saved() as f64 * query.as_secs_f64();
         self.query_ms = millis(query);
     }
 }
@@ -119,7 +139,7 @@ impl Latest {
             way,
             plan,
             requests: tally.requests(),
-            executions: tally.executed,
+            executions: tally.executions(),
             refused: tally.refused,
             requests_per_second: if seconds > 0. { tally.requests() as f64 / seconds } else { 0. },
             p50_ms: tally.percentile(50).map(millis),

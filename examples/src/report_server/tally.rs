@@ -11,7 +11,7 @@ use shardflight::tower::Coalesced;
 pub enum Outcome {
     /// An execution: it led one, or ran alone, or there is no layer in its way.
     Executed,
-    /// Nothing: it got the answer of an execution that was under way.
+    /// Nothing of its own: it got the answer of an execution that was under way, or one that is kept.
     Joined,
     /// Nothing, and it was refused an answer.
     Refused,
@@ -35,6 +35,8 @@ pub struct Tally {
     pub executed: u64,
     pub joined: u64,
     pub refused: u64,
+    /// Executions that are no request's own, but those of a cache.
+    pub loads: u64,
     last: Instant,
     // Microseconds.
     latencies: Histogram<u64>,
@@ -44,7 +46,8 @@ impl Default for Tally {
     fn default() -> Self {
         let (now, digits) = (Instant::now(), 2);
         let latencies = Histogram::new(digits).expect("a histogram has between 0 and 5 digits");
-        Self { since: now, executed: 0, joined: 0, refused: 0, last: now, latencies }
+        let (executed, joined, refused, loads) = Default::default();
+        Self { since: now, executed, joined, refused, loads, last: now, latencies }
     }
 }
 
@@ -65,6 +68,7 @@ impl Tally {
         self.executed += other.executed;
         self.joined += other.joined;
         self.refused += other.refused;
+        self.loads += other.loads;
         self.since = self.since.min(other.since);
         self.last = self.last.max(other.last);
         self.latencies.add(&other.latencies).expect("the histogram grows");
@@ -72,6 +76,15 @@ impl Tally {
 
     pub fn requests(&self) -> u64 {
         self.executed + self.joined + self.refused
+    }
+
+    pub fn executions(&self) -> u64 {
+        self.executed + self.loads
+    }
+
+    /// Requests without an execution.
+    pub fn saved(&self) -> u64 {
+        self.joined.saturating_sub(self.loads)
     }
 
     /// How long it took until the last answer so far.
@@ -111,8 +124,10 @@ mod tests {
             b.add(Outcome::Executed, Duration::from_millis(50 + millis));
         }
         b.add(Outcome::Refused, Duration::from_millis(100));
+        b.loads = 7;
         a.merge(&b);
         assert_eq!((a.executed, a.joined, a.refused, a.requests()), (50, 50, 1, 101));
+        assert_eq!((a.executions(), a.saved()), (57, 43));
         // Two digits of a latency are kept.
         let close = |got: Option<Duration>, millis: f64| {
             (got.unwrap().as_secs_f64() * 1_000. / millis - 1.).abs() < 0.03

@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use axum::{
     body::{Body, Bytes},
     http::{
-        Method, Request, Response,
+        Method, Request, Response, StatusCode,
         header::{CONTENT_TYPE, SET_COOKIE},
     },
 };
@@ -15,6 +15,7 @@ use examples::{
     measure::{HEADER, Row, Run},
     orders::REGIONS,
     report_server::{
+        cached::RENEWED,
         load::{Plan, Requests},
         traffic::Way,
     },
@@ -34,7 +35,11 @@ pub(crate) async fn check(database: &Database, address: SocketAddr) -> anyhow::R
     let (plain, _) = burst("without the layer", Way::Plain, database, address).await?;
     let (shared, _) = burst("with the layer", Way::Shared, database, address).await?;
     let (session, answers) = burst("with it, Set-Cookie", Way::Session, database, address).await?;
-    println!("\n{HEADER}\n{plain}\n{shared}\n{session}\n");
+    let (cached, _) = burst("with a cache", Way::Cached, database, address).await?;
+    let (again, _) = burst("with a cache, again", Way::Cached, database, address).await?;
+    invalidate(address).await?;
+    let (anew, _) = burst("after an invalidation", Way::Cached, database, address).await?;
+    println!("\n{HEADER}\n{plain}\n{shared}\n{session}\n{cached}\n{again}\n{anew}\n");
 
     ensure!(plain.queries() == CLIENTS, "without the layer each request has a query");
     ensure!(shared.queries() * 5 <= CLIENTS, "the layer did not share");
@@ -43,17 +48,43 @@ pub(crate) async fn check(database: &Database, address: SocketAddr) -> anyhow::R
         answers.iter().filter_map(|answer| answer.headers().get(SET_COOKIE)).collect();
     ensure!(cookies.len() == CLIENTS, "two clients have the same cookie");
 
+    for row in [&cached, &again, &anew] {
+        let most = REGIONS.len() * (1 + row.wall().div_duration_f64(RENEWED) as usize);
+        ensure!(row.queries() <= most, "the cache loaded too often: {row}");
+    }
+    ensure!(cached.queries() >= REGIONS.len(), "the cache had reports before it was asked");
+    ensure!(anew.queries() >= 1, "the cache still has a report that was invalidated");
+
+    check_page("with the layer", Way::Shared, address).await?;
+    let moment = check_page("with a cache", Way::Cached, address).await?;
+    let rate = moment["cache"]["hit_rate"].as_f64().context("the page shows no hit rate")?;
+    println!("and {:.2} % of the look-ups in the cache waited for nothing", rate * 100.);
+    ensure!(rate > 0.5, "the page does not show that the cache is hit");
+    Ok(())
+}
+
+/// What the page shows of a load of this way.
+async fn check_page(name: &str, way: Way, address: SocketAddr) -> anyhow::Result<Value> {
     let moment =
-        time::timeout(PATIENCE, page(address)).await.context("the page shows no load")??;
+        time::timeout(PATIENCE, page(way, address)).await.context("the page shows no load")??;
     let rate = |name: &str| moment["point"][name].as_f64().unwrap_or_default();
     let (requests, executions) = (rate("requests_per_second"), rate("executions_per_second"));
     println!(
-        "The page, with {CLIENTS} clients: {requests:.0} requests/s, {executions:.0} executions/s"
+        "The page, {name}, {CLIENTS} clients: {requests:.0} requests/s, {executions:.0} executions/s"
     );
-    ensure!(
-        executions > 0. && requests > 4. * executions,
-        "the page does not show that they share"
-    );
+    // A cache may load nothing for more than a second.
+    let some = requests > 0. && (executions > 0. || way == Way::Cached);
+    ensure!(some && requests > 4. * executions, "the page does not show that they share");
+    Ok(moment)
+}
+
+/// One of the reports.
+async fn invalidate(address: SocketAddr) -> anyhow::Result<()> {
+    let client = Client::builder(TokioExecutor::new()).build_http();
+    let uri = format!("http://{address}/cached/report/{}", REGIONS[0]);
+    let request = Request::builder().method(Method::DELETE).uri(uri).body(Body::empty())?;
+    let answer = client.request(request).await?;
+    ensure!(answer.status() == StatusCode::NO_CONTENT, "the invalidation: {}", answer.status());
     Ok(())
 }
 
@@ -83,7 +114,7 @@ async fn burst(
 }
 
 /// Starts a load as the page does, and waits for the event that shows it.
-async fn page(address: SocketAddr) -> anyhow::Result<Value> {
+async fn page(way: Way, address: SocketAddr) -> anyhow::Result<Value> {
     let client = Client::builder(TokioExecutor::new()).build_http();
     let request = |method, path: &str, body| {
         let request = Request::builder().method(method).uri(format!("http://{address}{path}"));
@@ -93,7 +124,7 @@ async fn page(address: SocketAddr) -> anyhow::Result<Value> {
     ensure!(page.status().is_success(), "the page: {}", page.status());
     let mut events = client.request(request(Method::GET, "/events", String::new())?).await?;
 
-    let plan = json!({ "way": "shared", "clients": CLIENTS, "reports": REGIONS.len() });
+    let plan = json!({ "way": way, "clients": CLIENTS, "reports": REGIONS.len() });
     let started = client.request(request(Method::POST, "/load", plan.to_string())?).await?;
     ensure!(started.status().is_success(), "the load: {}", started.status());
 

@@ -1,4 +1,4 @@
-//! The reports over HTTP, with the layer and without, and a live page that shows the difference.
+//! The reports over HTTP, with the layer, with a cache, and without, and a live page that shows the difference.
 //!
 //! `cargo run --release -p examples --bin report_server`
 
@@ -14,7 +14,7 @@ use examples::{
 };
 use tokio::signal;
 
-/// The reports over HTTP, with the layer and without, and a live page that shows the difference
+/// The reports over HTTP, with the layer, with a cache, and without, and a live page that shows the difference
 #[derive(Parser)]
 struct Args {
     /// Where to listen; 0 is any port that is free

@@ -1,7 +1,7 @@
 // A chart of the last minute: lines over time, what load ran, and a reading under the pointer.
 
 const KEPT = 240; // points, four a second
-const WAYS = { shared: "with", plain: "without", session: "Set\u2011Cookie" };
+const WAYS = { shared: "with", plain: "without", session: "Set\u2011Cookie", cached: "cached" };
 
 class Chart {
   // `lines`: the fields of a point, each with its name, which is its class, too.

@@ -1,7 +1,7 @@
 // Numbers as they are read.
 
 const digits = (most) => new Intl.NumberFormat("en", { maximumFractionDigits: most });
-const [whole, tenths] = [digits(0), digits(1)];
+const [whole, tenths, hundredths] = [digits(0), digits(1), digits(2)];
 
 function count(number) {
   if (number >= 1e6) return `${tenths.format(number / 1e6)} M`;
@@ -10,6 +10,7 @@ function count(number) {
 
 function millis(ms) {
   if (ms === null) return "–";
+  if (ms < 0.1) return `${(ms < 0.01 ? tenths : whole).format(ms * 1000)} µs`;
   return ms < 1000 ? `${(ms < 10 ? tenths : whole).format(ms)} ms` : `${tenths.format(ms / 1000)} s`;
 }
 

@@ -23,12 +23,14 @@ const latencies = new Chart(document.querySelector("#latencies .chart"), {
 /* The load. */
 
 const form = $("load");
-const button = form.querySelector("button");
+const button = form.querySelector("[type=submit]");
 const notes = {
   shared: "Requests for the same report that overlap share one execution, and get the same answer.",
   plain: "Every request is an execution of its own, and waits for a connection to the database.",
   session: "The same layer, but every answer sets a cookie. Those are never shared: the layer sees that "
     + "at the headers, lets everybody run, and remembers it.",
+  cached: "A cache whose misses share one execution. A report that is older than a second is the answer all the "
+    + "same, while a task makes it anew, so nobody waits, unless all are invalidated.",
 };
 let running = null; // the plan that the server runs
 let changed = -Infinity; // when something was chosen here that its events may not show yet
@@ -43,6 +45,7 @@ function showChosen() {
   const plan = chosen();
   for (const id of ["clients", "reports"]) form.querySelector(`[for=${id}] + output`).value = plan[id];
   text("way-note", notes[plan.way]);
+  $("invalidate").hidden = plan.way !== "cached";
 }
 
 function showRunning(plan) {
@@ -57,14 +60,18 @@ function showRunning(plan) {
   showChosen();
 }
 
-async function tell(plan) {
+function tell(plan) {
   showRunning(plan);
   changed = performance.now();
+  return ask("load", plan
+    ? { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(plan) }
+    : { method: "DELETE" });
+}
+
+async function ask(path, what) {
   const refused = $("refused");
   try {
-    const answer = await fetch("load", plan
-      ? { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(plan) }
-      : { method: "DELETE" });
+    const answer = await fetch(path, what);
     refused.hidden = answer.ok;
     if (!answer.ok) refused.textContent = `The server refused: ${await answer.text()}`;
   } catch {
@@ -78,6 +85,7 @@ form.addEventListener("submit", (event) => {
   changed = -Infinity;
   tell(running ? null : chosen());
 });
+$("invalidate").addEventListener("click", () => ask("cached/report", { method: "DELETE" }));
 form.addEventListener("input", () => {
   changed = performance.now();
   showChosen();
@@ -100,7 +108,7 @@ function showFigures({ point, saved, air }) {
   text("requests-note", air.requests ? `${plural(air.requests, "more is", "more are")} waiting` : "nobody is waiting");
   text("executions", count(executions));
   text("executions-note", executions ? `one for ${plural(requests / executions, "request")}` : "");
-  text("saved", requests ? `${tenths.format(100 * Math.max(0, 1 - executions / requests))} %` : "–");
+  text("saved", requests ? `${hundredths.format(100 * Math.max(0, 1 - executions / requests))} %` : "–");
   text("saved-note", `${plural(saved.requests, "request")} so far`);
   text("time-saved", seconds(saved.seconds));
   text("time-saved-note", `at ${millis(saved.query_ms)} a query`);
@@ -108,7 +116,7 @@ function showFigures({ point, saved, air }) {
   text("p99-note", `99th percentile ${millis(point.p99_ms)}`);
 }
 
-const names = { plain: "Without the layer", shared: "With the layer", session: "With it, Set\u2011Cookie" };
+const names = { plain: "Without the layer", shared: "With the layer", session: "With it, Set\u2011Cookie", cached: "With a cache" };
 
 function cell(row, what, name = "td") {
   const cell = row.appendChild(document.createElement(name));
@@ -138,19 +146,32 @@ function showLatest(latest, load) {
 }
 
 // Only of what is comparable.
-function showRatio(plain, shared) {
-  const same = (field) => plain.plan?.[field] === shared.plan?.[field];
-  if (!plain.requests || !shared.requests || !plain.plan || !same("clients") || !same("reports")) {
-    text("ratio", "Run the same load with the layer and without to compare them.");
+function showRatio(plain, shared, _, cached) {
+  const same = (one, field) => plain.plan?.[field] === one.plan?.[field];
+  const parts = [["With the layer ", shared], ["With the cache ", cached]].filter(([, one]) =>
+    plain.plan && plain.requests && one.requests && same(one, "clients") && same(one, "reports"));
+  if (!parts.length) {
+    text("ratio", "Run the same load with the layer or the cache and without to compare them.");
     return;
   }
-  const times = document.createElement("b");
-  times.textContent = `${count(shared.requests_per_second / plain.requests_per_second)} times`;
-  const medians = `${millis(shared.p50_ms)} instead of ${millis(plain.p50_ms)}`;
-  $("ratio").replaceChildren("With the layer ", times, ` the requests per second, at a median of ${medians}.`);
+  $("ratio").replaceChildren(...parts.flatMap(([name, one]) => {
+    const times = document.createElement("b");
+    times.textContent = `${count(one.requests_per_second / plain.requests_per_second)} times`;
+    const medians = `${millis(one.p50_ms)} instead of ${millis(plain.p50_ms)}`;
+    return [name, times, ` the requests per second, at a median of ${medians}. `];
+  }));
 }
 
-const REPORT = /^(?:\/plain|\/session)?\/report\/([\w-]+)\?business=(\d+)$/;
+function showCache({ look_ups, hit_rate, stale_hits, loads }) {
+  $("cache").hidden = !look_ups;
+  if (!look_ups) return;
+  const hits = document.createElement("b");
+  hits.textContent = `${hundredths.format(100 * hit_rate)} %`;
+  $("cache").replaceChildren("Of ", plural(look_ups, "look-up"), " in the cache ", hits, " waited for nothing, and ",
+    count(stale_hits), ` got a report that was being replaced; ${plural(loads, "load")}.`);
+}
+
+const REPORT = /^(?:\/plain|\/session|\/cached)?\/report\/([\w-]+)\?business=(\d+)$/;
 
 function showAir(air) {
   const most = Math.max(...air.first.map(({ requests }) => requests));
@@ -206,6 +227,7 @@ function listen() {
     latencies.show(points);
     showFigures(moment);
     showLatest(moment.latest, moment.load);
+    showCache(moment.cache);
     showAir(moment.air);
     showRunning(moment.load);
   });
