@@ -117,7 +117,8 @@ where
 
     /// A value that says itself how long it is good for: a token with an expiry, a response with a `max-age`.
     /// Where `ttl_of` returns `None` the [`time_to_live`](Self::time_to_live) holds. It is asked once for each
-    /// value, when that is stored.
+    /// value, when that is stored. [`stale_if_error`](Self::stale_if_error) comes on top of it: of what must not be
+    /// used beyond its end subtract that here.
     ///
     /// ```
     /// use shardflight::cache::ReadThrough;
@@ -158,6 +159,33 @@ where
     /// `get_spawning`; with [`get`](ReadThrough::get) one of them does.
     pub fn soft_ttl(mut self, ttl: Duration) -> Self {
         self.lifetimes.soft_ttl = Some(ttl);
+        self
+    }
+
+    /// The same for each value by itself, like [`time_to_live_of`](Self::time_to_live_of). Where `ttl_of` returns
+    /// `None` the [`soft_ttl`](Self::soft_ttl) holds.
+    ///
+    /// ```
+    /// use shardflight::cache::ReadThrough;
+    /// use std::{convert::Infallible, time::Duration};
+    ///
+    /// #[derive(Clone)]
+    /// struct Token {
+    ///     expires_in: Duration,
+    /// }
+    ///
+    /// // Each is replaced when seven tenths of its time are over.
+    /// let tokens: ReadThrough<String, Token, Infallible> = ReadThrough::builder()
+    ///     .time_to_live_of(|_, token: &Token| Some(token.expires_in))
+    ///     .soft_ttl_of(|_, token: &Token| Some(token.expires_in.mul_f64(0.7)))
+    ///     .build();
+    /// # drop(tokens);
+    /// ```
+    pub fn soft_ttl_of(
+        mut self,
+        ttl_of: impl Fn(&K, &V) -> Option<Duration> + Send + Sync + 'static,
+    ) -> Self {
+        self.lifetimes.soft_ttl_of = Some(Box::new(ttl_of));
         self
     }
 

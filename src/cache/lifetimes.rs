@@ -9,7 +9,8 @@ use super::{clock::Moment, kept::Dates};
 /// [`ReadThroughBuilder::early_refresh`](super::ReadThroughBuilder::early_refresh)
 ///
 /// Early against the [`soft_ttl`](super::ReadThroughBuilder::soft_ttl), where there is one, else against the
-/// end of the value's time to live. Values without either are not refreshed.
+/// end of the value's time to live: then a refresh may begin so late that the value ends before it is there, and
+/// callers wait. Values without either are not refreshed.
 ///
 /// ```
 /// use shardflight::cache::{EarlyRefresh, ReadThrough};
@@ -17,7 +18,8 @@ use super::{clock::Moment, kept::Dates};
 ///
 /// // Between 50 and 60 seconds after it was loaded.
 /// let rates: ReadThrough<String, f64, Infallible> = ReadThrough::builder()
-///     .time_to_live(Duration::from_secs(60))
+///     .time_to_live(Duration::from_secs(90))
+///     .soft_ttl(Duration::from_secs(60))
 ///     .early_refresh(EarlyRefresh::Jitter(Duration::from_secs(10)))
 ///     .build();
 /// # drop(rates);
@@ -44,6 +46,7 @@ pub(super) struct Lifetimes<K, V> {
     pub(super) ttl: Option<Duration>,
     pub(super) ttl_of: Option<TtlOf<K, V>>,
     pub(super) soft_ttl: Option<Duration>,
+    pub(super) soft_ttl_of: Option<TtlOf<K, V>>,
     pub(super) early: Option<EarlyRefresh>,
     pub(super) stale_if_error: Option<Duration>,
     pub(super) negative_ttl: Option<Duration>,
@@ -72,6 +75,7 @@ impl<K, V> Default for Lifetimes<K, V> {
             ttl: None,
             ttl_of: None,
             soft_ttl: None,
+            soft_ttl_of: None,
             early: None,
             stale_if_error: None,
             negative_ttl: None,
@@ -102,13 +106,14 @@ impl<K, V> Lifetimes<K, V> {
         took: Duration,
         now: impl FnOnce() -> Moment,
     ) -> Dates {
-        let own = self.ttl_of.as_ref().and_then(|ttl_of| ttl_of(key, value));
-        if own.is_none() && !self.date_all() {
+        let of = |ttl_of: &Option<TtlOf<K, V>>| ttl_of.as_ref().and_then(|of| of(key, value));
+        let (own, own_soft) = (of(&self.ttl_of), of(&self.soft_ttl_of));
+        if own.is_none() && own_soft.is_none() && !self.date_all() {
             return Dates { keep_for: self.ttl.unwrap_or(Duration::MAX), ..Dates::NONE };
         }
         let (now, ttl) = (now(), own.or(self.ttl));
         let expires_at = ttl.map_or(Moment::NEVER, |ttl| now.after(ttl));
-        let soft = self.soft_ttl.map_or(Moment::NEVER, |ttl| now.after(ttl));
+        let soft = own_soft.or(self.soft_ttl).map_or(Moment::NEVER, |ttl| now.after(ttl));
         let stale_at = self.jittered(now, soft.min(expires_at));
         let keep_for = ttl.map_or(Duration::MAX, |ttl| self.keep_for(ttl));
         Dates { stale_at, expires_at, took, keep_for }
@@ -124,8 +129,10 @@ impl<K, V> Lifetimes<K, V> {
 
     /// How long after a failure a value that may still be used is not loaded again.
     pub(super) fn pause(&self) -> Option<Duration> {
-        let may_be_old =
-            self.soft_ttl.is_some() || self.early.is_some() || self.stale_if_error.is_some();
+        let may_be_old = self.soft_ttl.is_some()
+            || self.soft_ttl_of.is_some()
+            || self.early.is_some()
+            || self.stale_if_error.is_some();
         self.negative_ttl.filter(|_| may_be_old)
     }
 
@@ -172,6 +179,7 @@ impl<K, V> fmt::Debug for Lifetimes<K, V> {
             .field("time_to_live", &self.ttl)
             .field("has_time_to_live_of", &self.ttl_of.is_some())
             .field("soft_ttl", &self.soft_ttl)
+            .field("has_soft_ttl_of", &self.soft_ttl_of.is_some())
             .field("early_refresh", &self.early)
             .field("stale_if_error", &self.stale_if_error)
             .field("negative_ttl", &self.negative_ttl)

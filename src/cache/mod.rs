@@ -65,7 +65,7 @@
 //!
 //! The classic of singleflight texts: a token for calls to other services, dear to get, of use for an hour, and
 //! the server that issues it says for how long. [`time_to_live_of`](ReadThroughBuilder::time_to_live_of) reads
-//! that from the value:
+//! that from the value. The program `tokens` among the repository's examples has a thousand tasks that need some.
 //!
 #![cfg_attr(feature = "tokio", doc = "```")]
 #![cfg_attr(not(feature = "tokio"), doc = "```text")]
@@ -86,7 +86,9 @@
 //!     .time_to_live_of(|_audience, token: &Token| {
 //!         Some(token.expires_in.saturating_sub(Duration::from_secs(30)))
 //!     })
-//!     // The next one is fetched in the last five minutes, at another moment by each server.
+//!     // The next one is fetched when two thirds of its time are over, or a little before: at another moment
+//!     // by each server.
+//!     .soft_ttl_of(|_audience, token: &Token| Some(token.expires_in * 2 / 3))
 //!     .early_refresh(EarlyRefresh::Jitter(Duration::from_secs(300)))
 //!     // If that fails, or there is none, it is tried again every second, and not by every request.
 //!     .negative_ttl(Duration::from_secs(1))
@@ -119,7 +121,7 @@
 //! | the load fails | all who wait get an `Arc` of the error; not kept | all who wait get the error; kept for a `negative_ttl` |
 //! | stale while it is refreshed | no ([asked for][467], [again][526]) | `soft_ttl`, `early_refresh`, `get_spawning` |
 //! | stale if the load fails | no | `stale_if_error` |
-//! | each value's own time | `Expiry`, which may depend on reads, too | `time_to_live_of`; of moka's `Expiry` any, if nothing else here needs it |
+//! | each value's own time | `Expiry`, which may depend on reads, too | `time_to_live_of`, `soft_ttl_of`; of moka's `Expiry` any, if nothing else here needs it |
 //! | many keys at once | no | `get_many` |
 //! | a load that asks for its own key | waits for ever | panics, and says so |
 //! | numbers | entries and weight | hits, stale hits, misses, loads, failures, refreshes, waits; [`Stats`](crate::Stats), `metrics` |

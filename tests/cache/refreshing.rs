@@ -54,6 +54,34 @@ fn one_caller_refreshes_and_the_others_do_not_wait() {
     });
 }
 
+/// A value that says itself when it is to be refreshed: sooner or later than others, never, or at once.
+#[test]
+fn a_value_has_a_soft_end_of_its_own() {
+    on_paused_clock(|| async {
+        let own = |_: &u64, value: &u64| match value {
+            0 => None,
+            9 => Some(Duration::MAX),
+            seconds => Some(secs(*seconds - 1)),
+        };
+        let (cache, _) = counted(builder().soft_ttl(secs(10)).soft_ttl_of(own));
+        for (value, end) in [(0, Some(10)), (6, Some(5)), (21, Some(20)), (9, None), (1, Some(0))] {
+            cache.insert(&1, value);
+            if let Some(end) = end.filter(|end| *end > 0) {
+                advance(secs(end) - millis(1)).await;
+                assert_eq!(at_once(cache.get(&1, unwanted())), Ok(value));
+                advance(millis(1)).await;
+            }
+            match end {
+                Some(_) => assert_eq!(get(&cache, Ok(50)), Ok(50), "{value}"),
+                None => {
+                    advance(secs(1_000_000)).await;
+                    assert_eq!(at_once(cache.get(&1, unwanted())), Ok(value));
+                }
+            }
+        }
+    });
+}
+
 /// The one that refreshes goes: the old value stays, and the next one refreshes.
 #[test]
 fn a_refresh_that_is_cancelled_is_begun_again() {
