@@ -13,7 +13,7 @@ use crate::{
     common::{Polled, limited, on_paused_clock},
     kit::{
         Answer, Cache, Key, Place, Value, Watched, assert_all_visited, at_once, builder, get,
-        millis, secs, sent, trap, unwanted, watched, watched_builder,
+        millis, secs, sent, trap, until, unwanted, watched, watched_builder,
     },
 };
 
@@ -79,6 +79,24 @@ fn other_keys_stay_unless_all_go() {
         assert_eq!(all(), [None, None, None]);
         cache.insert(&1, 4);
         assert_eq!(all(), [Some(4), None, None], "what comes later stays");
+    });
+}
+
+/// What nobody can find any more does not stay in memory.
+#[test]
+fn what_has_been_invalidated_is_freed() {
+    limited(|| {
+        let cache = builder().build();
+        let held = || {
+            cache.moka().run_pending_tasks();
+            cache.moka().entry_count()
+        };
+        (0..100).for_each(|key| cache.insert(&key, key));
+        assert_eq!(held(), 100);
+        cache.invalidate(&1);
+        assert_eq!(held(), 99);
+        cache.invalidate_all();
+        until(|| held() == 0);
     });
 }
 
