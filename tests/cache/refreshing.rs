@@ -68,7 +68,9 @@ fn who_loses_the_race_to_refresh_does_not_wait() {
     ];
     limited(move || {
         for call in calls {
-            let cache = watched_builder().soft_ttl(Duration::ZERO).build();
+            let stats = Arc::new(shardflight::Stats::default());
+            let lives = watched_builder().soft_ttl(Duration::ZERO);
+            let cache = lives.observer(Arc::clone(&stats)).build();
             cache.insert(&Key(1), Value(1));
             let quicker = Rc::new(RefCell::new(None));
             let (begun, other) = (Rc::clone(&quicker), cache.clone());
@@ -79,7 +81,7 @@ fn who_loses_the_race_to_refresh_does_not_wait() {
             });
             assert_eq!(call(&cache), Ok(Value(1)));
             assert_all_visited();
-            assert_eq!(cache.loading(), 1);
+            assert_eq!((cache.loading(), looks(&stats)), (1, [0, 1, 0]));
             drop(quicker.take());
             assert_eq!(cache.loading(), 0);
         }
