@@ -23,7 +23,8 @@
 //!   removed from the store, and then it is cleared of suspicion.
 //! - **invalidate(key)**: I1 `void` makes the key's loads `Void` or `Suspect`; I2 the store's entry is removed; I3
 //!   the flight is forgotten.
-//! - **insert(key)** is a load whose work has been done (B1, B3 to B6), and then I3.
+//! - **insert(key)** is a load whose work has been done (B1, B3 to B6), and then I3; if another load began in
+//!   between, I1 to I3.
 //! - **invalidate_all**: A1 `void_all` raises the *floor* above all stamps drawn; A2 the store is emptied; A3 all
 //!   flights are forgotten.
 //! - **look**: L1 `watch` notes which loads are suspects now; L2 the store is asked; L3 what was stored by one
@@ -43,8 +44,10 @@
 //! - *From a flight.* *G* cannot join one that was there at I3. One that began later looked again (M3) after I3,
 //!   so after I2, and so found what *G* would. That is why I2 comes before I3. And it did not join *L* (M4
 //!   begins a new load).
-//! - `insert` is an invalidation (B1 voids as I1 does) that leaves a value behind. Between two that overlap,
-//!   the one that began later wins; both may lose to an invalidation.
+//! - `insert` is an invalidation (B1 voids as I1 does) that leaves a value behind, in the place of an older one.
+//!   If a load that began later keeps it from that, the older one has to go all the same: that load would
+//!   fall back on it, and store it again. Between two that overlap, the one that began later wins, or none;
+//!   both may lose to an invalidation.
 //! - `invalidate_all` is one of all keys. What is below the floor is not there for who begins later, whenever
 //!   it was stored; so no suspects are needed. Flights as above.
 //!
@@ -251,8 +254,8 @@ pub(super) struct Storing<'l>(Load<'l>);
 
 impl Storing<'_> {
     /// B5 and, if what has been stored is outdated by now, B6: `remove` removes it. Should that panic, it
-    /// stays a suspect, and nobody sees it.
-    pub(super) fn end(self, remove: impl FnOnce()) {
+    /// stays a suspect, and nobody sees it. Says whether it is not outdated.
+    pub(super) fn end(self, remove: impl FnOnce()) -> bool {
         let Self(load) = self;
         let (loads, stamp, state) = (load.loads, load.stamp, load.leave());
         // It has left.
@@ -261,6 +264,7 @@ impl Storing<'_> {
             remove();
             loads.suspect(|suspects| suspects.retain(|suspect| *suspect != stamp));
         }
+        state != State::Suspect
     }
 }
 

@@ -239,7 +239,10 @@ where
         let load = core.loads.begin(core.hash(key));
         let owned = key.to_owned();
         let dates = core.lifetimes.of_value(&owned, &value, Duration::ZERO, || core.clock.now());
-        core.put(key, owned, load, Ok(value), dates);
+        if !core.put(key, owned, load, Ok(value), dates) {
+            // A load that began meanwhile may still use the value that was there before, if it fails.
+            return self.invalidate(key);
+        }
         core.group.forget(key);
     }
 
@@ -488,18 +491,18 @@ where
         Err(error)
     }
 
-    /// B3 to B6.
-    fn put<Q>(&self, key: &Q, owned: K, load: Load<'_>, answer: Result<V, E>, dates: Dates)
+    /// B3 to B6. Whether nothing has come in between.
+    fn put<Q>(&self, key: &Q, owned: K, load: Load<'_>, answer: Result<V, E>, dates: Dates) -> bool
     where
         K: Borrow<Q>,
         Q: ?Sized + Eq + Hash,
     {
         let stamp = load.stamp();
-        let Some(storing) = load.begin_to_store() else { return };
+        let Some(storing) = load.begin_to_store() else { return false };
         let kept = Kept { answer, stamp, dates };
         // moka calls the user's code.
         let stored = catch_unwind(AssertUnwindSafe(|| self.store.insert(owned, kept)));
-        storing.end(|| {
+        let is_good = storing.end(|| {
             if self.store.get(key).is_some_and(|kept| kept.stamp == stamp) {
                 self.store.invalidate(key);
             }
@@ -507,6 +510,7 @@ where
         if let Err(payload) = stored {
             resume_unwind(payload);
         }
+        is_good
     }
 }
 
