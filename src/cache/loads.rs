@@ -315,7 +315,7 @@ mod tests {
         let storing = first.begin_to_store().expect("it is good");
         assert_eq!(loads.entries(), 1);
         assert!(is_seen(&loads, stamp));
-        storing.end(honest);
+        assert!(storing.end(honest));
         assert!(is_seen(&loads, stamp));
         loads.assert_empty();
     }
@@ -333,7 +333,7 @@ mod tests {
             assert_eq!(loads.entries(), 1);
             let is_all = i == 1;
             match neighbour.begin_to_store() {
-                Some(storing) => storing.end(honest),
+                Some(storing) => assert!(storing.end(honest)),
                 None => assert!(is_all),
             }
             loads.assert_empty();
@@ -357,12 +357,12 @@ mod tests {
             assert!(loads.vouch_for(stamp, &before), "this look began before");
             let mut removed = false;
             let during = loads.watch();
-            storing.end(|| {
+            let is_good = storing.end(|| {
                 assert_eq!(loads.entries(), 0);
                 assert!(!is_seen(&loads, stamp));
                 removed = true;
             });
-            assert!(removed && !loads.vouch_for(stamp, &during));
+            assert!(!is_good && removed && !loads.vouch_for(stamp, &during));
             loads.assert_empty();
         }
     }
