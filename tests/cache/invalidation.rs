@@ -13,7 +13,7 @@ use crate::{
     common::{Polled, limited, on_paused_clock},
     kit::{
         Answer, Cache, Key, Place, Value, Watched, assert_all_visited, at_once, builder, get,
-        millis, secs, sent, trap, unwanted, watched, watched_builder,
+        millis, secs, sent, trap, until, unwanted, watched, watched_builder,
     },
 };
 
@@ -79,6 +79,24 @@ fn other_keys_stay_unless_all_go() {
         assert_eq!(all(), [None, None, None]);
         cache.insert(&1, 4);
         assert_eq!(all(), [Some(4), None, None], "what comes later stays");
+    });
+}
+
+/// What nobody can find any more does not stay in memory.
+#[test]
+fn what_has_been_invalidated_is_freed() {
+    limited(|| {
+        let cache = builder().build();
+        let held = || {
+            cache.moka().run_pending_tasks();
+            cache.moka().entry_count()
+        };
+        (0..100).for_each(|key| cache.insert(&key, key));
+        assert_eq!(held(), 100);
+        cache.invalidate(&1);
+        assert_eq!(held(), 99);
+        cache.invalidate_all();
+        until(|| held() == 0);
     });
 }
 
@@ -418,9 +436,9 @@ fn a_value_that_is_put_off_is_not_stored_again() {
     });
 }
 
-/// Of two inserts that overlap the one that began later wins.
+/// Of two inserts that overlap the one that began later wins, or none: never the one that began first.
 #[test]
-fn of_overlapping_inserts_the_later_wins() {
+fn of_overlapping_inserts_the_first_does_not_win() {
     limited(|| {
         let cache = watched();
         let inserting = cache.clone();
@@ -428,7 +446,37 @@ fn of_overlapping_inserts_the_later_wins() {
         trap(Place::TtlOf, 0, move || inserting.insert(&Key(1), Value(2)));
         cache.insert(&Key(1), Value(1));
         assert_all_visited();
-        assert_eq!(cache.get_if_present(&Key(1)), Some(Value(2)));
+        assert_ne!(cache.get_if_present(&Key(1)), Some(Value(1)));
+    });
+}
+
+/// A refresh that begins while a value is inserted keeps that from being stored; the value of before goes all the same,
+/// and does not come back when the refresh fails.
+#[test]
+fn an_insert_that_loses_to_a_refresh_takes_the_old_value_with_it() {
+    use std::{cell::RefCell, rc::Rc, time::Duration};
+
+    limited(|| {
+        // Before it is allowed to store, and after.
+        for place in [Place::TtlOf, Place::Weigh] {
+            let lives = watched_builder().soft_ttl(Duration::ZERO).negative_ttl(secs(60));
+            let cache = lives.build();
+            cache.insert(&Key(1), Value(1));
+            let (land, value) = oneshot::channel();
+            let refresh = Rc::new(RefCell::new(None));
+            let (begun, other) = (Rc::clone(&refresh), cache.clone());
+            trap(place, 0, move || {
+                let call = async move { other.get(&Key(1), sent(value)).await };
+                *begun.borrow_mut() = Some(Polled::pending(call));
+            });
+            cache.insert(&Key(1), Value(2));
+            assert_all_visited();
+            assert_ne!(cache.get_if_present(&Key(1)), Some(Value(1)), "{place:?}");
+            land.send(Err("down")).expect("it waits");
+            let mut refresh = refresh.take().expect("it has begun");
+            assert_ne!(refresh.woken_value(), Ok(Value(1)), "{place:?}");
+            assert_ne!(cache.get_if_present(&Key(1)), Some(Value(1)), "{place:?}");
+        }
     });
 }
 

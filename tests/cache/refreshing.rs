@@ -82,6 +82,40 @@ fn a_value_has_a_soft_end_of_its_own() {
     });
 }
 
+/// Another has begun to refresh between the look and the call: who loses that race gets the old value at once.
+#[test]
+fn who_loses_the_race_to_refresh_does_not_wait() {
+    use std::{cell::RefCell, rc::Rc};
+
+    use crate::kit::{Key, Place, Value, Watched, assert_all_visited, trap, watched_builder};
+
+    type Call = fn(&Watched) -> Result<Value, &'static str>;
+    let calls: [Call; 2] = [
+        |cache| at_once(cache.get(&Key(1), unwanted())),
+        |cache| cache.get_blocking(&Key(1), || unreachable!("another refreshes it")),
+    ];
+    limited(move || {
+        for call in calls {
+            let stats = Arc::new(shardflight::Stats::default());
+            let lives = watched_builder().soft_ttl(Duration::ZERO);
+            let cache = lives.observer(Arc::clone(&stats)).build();
+            cache.insert(&Key(1), Value(1));
+            let quicker = Rc::new(RefCell::new(None));
+            let (begun, other) = (Rc::clone(&quicker), cache.clone());
+            // After those of the look, and of whether it is in flight.
+            trap(Place::HashKey, 2, move || {
+                let refresh = async move { other.get(&Key(1), std::future::pending()).await };
+                *begun.borrow_mut() = Some(Polled::pending(refresh));
+            });
+            assert_eq!(call(&cache), Ok(Value(1)));
+            assert_all_visited();
+            assert_eq!((cache.loading(), looks(&stats)), (1, [0, 1, 0]));
+            drop(quicker.take());
+            assert_eq!(cache.loading(), 0);
+        }
+    });
+}
+
 /// The one that refreshes goes: the old value stays, and the next one refreshes.
 #[test]
 fn a_refresh_that_is_cancelled_is_begun_again() {

@@ -163,6 +163,19 @@ fn moka_drops_values_at_the_end_of_their_own_times() {
     });
 }
 
+/// Nor errors.
+#[test]
+fn moka_drops_errors_at_the_end_of_their_time() {
+    limited(|| {
+        let cache = builder().negative_ttl(millis(50)).build();
+        assert_eq!(get(&cache, Err("down")), Err("down"));
+        until(|| {
+            cache.moka().run_pending_tasks();
+            cache.moka().entry_count() == 0
+        });
+    });
+}
+
 /// moka keeps an expired value for as long as it may answer errors, and an error for its own time.
 #[test]
 fn moka_keeps_what_may_still_be_used() {
