@@ -17,7 +17,7 @@ use super::{
     clock::{Clock, Moment},
     kept::Dates,
     lifetimes::{Age, Lifetimes},
-    loads::{Load, Loads},
+    loads::{self, Load, Loads},
 };
 use crate::{
     Call, CallError, Group, Observer, Outcome,
@@ -333,40 +333,59 @@ where
     {
         let watch = self.loads.watch();
         let kept = self.store.get(key)?;
-        if !self.loads.vouch_for(kept.stamp, &watch) {
-            return None;
-        }
-        let age = match kept.dates.are_none() {
-            true => Age::Fresh,
-            false => self.lifetimes.judge(&kept.dates, kept.answer.is_err(), self.clock.now()),
-        };
+        let age = self.age(&kept, &watch);
         (age != Age::Over).then_some((age, kept))
     }
 
+    /// L3, and what it is good for.
+    #[inline(always)]
+    fn age(&self, kept: &Kept<V, E>, watch: &loads::Watch) -> Age {
+        match () {
+            () if !self.loads.vouch_for(kept.stamp, watch) => Age::Over,
+            () if kept.dates.are_none() => Age::Fresh,
+            () => self.lifetimes.judge(&kept.dates, kept.answer.is_err(), self.clock.now()),
+        }
+    }
+
     /// What a caller gets without a load. Of one that is to refresh nothing has been told yet.
-    #[inline]
+    ///
+    /// Inlined, and not by way of `find`: what is found is copied no oftener than moka does that.
+    #[inline(always)]
     pub(super) fn look_up<Q>(&self, key: &Q) -> Looked<V, E>
     where
         K: Borrow<Q>,
         Q: ?Sized + Eq + Hash,
     {
-        match self.find(key) {
-            Some((Age::Fresh, kept)) => {
+        let watch = self.loads.watch();
+        let Some(kept) = self.store.get(key) else { return self.nothing() };
+        match self.age(&kept, &watch) {
+            Age::Fresh => {
                 self.tell(|observer| observer.hit());
                 Looked::Answer(kept.answer)
             }
-            Some((age @ (Age::Due | Age::Paused), Kept { answer: Ok(value), .. })) => {
-                if age == Age::Due && !self.group.is_in_flight(key) {
-                    return Looked::Due(value);
-                }
+            age => self.not_fresh(key, age, kept.answer),
+        }
+    }
+
+    #[inline(never)]
+    fn not_fresh<Q>(&self, key: &Q, age: Age, answer: Result<V, E>) -> Looked<V, E>
+    where
+        K: Borrow<Q>,
+        Q: ?Sized + Eq + Hash,
+    {
+        match (age, answer) {
+            (Age::Due, Ok(value)) if !self.group.is_in_flight(key) => Looked::Due(value),
+            (Age::Due | Age::Paused, Ok(value)) => {
                 self.tell(|observer| observer.stale_hit());
                 Looked::Answer(Ok(value))
             }
-            _ => {
-                self.tell(|observer| observer.missed());
-                Looked::Nothing
-            }
+            _ => self.nothing(),
         }
+    }
+
+    fn nothing(&self) -> Looked<V, E> {
+        self.tell(|observer| observer.missed());
+        Looked::Nothing
     }
 
     /// A call of the key's flight.
