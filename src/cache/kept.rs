@@ -1,6 +1,6 @@
 //! `Kept`: what the cache holds for a key.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{clock::Moment, loads::Stamp};
 
@@ -25,7 +25,9 @@ pub struct Kept<V, E> {
     pub(super) answer: Result<V, E>,
     /// Of the load that has stored it.
     pub(super) stamp: Stamp,
-    pub(super) dates: Dates,
+    /// `None` of what nobody but moka dates: for that the clock need not be read. Apart from the rest, because moka
+    /// copies it at each look, and several times.
+    pub(super) dates: Option<Arc<Dates>>,
 }
 
 impl<V, E> Kept<V, E> {
@@ -53,21 +55,4 @@ pub(super) struct Dates {
     pub(super) took: Duration,
     /// After so long moka may drop it.
     pub(super) keep_for: Duration,
-}
-
-impl Dates {
-    /// Of what nobody but moka dates.
-    pub(super) const NONE: Self = Self {
-        stale_at: Moment::NEVER,
-        expires_at: Moment::NEVER,
-        paused_until: Moment::FIRST,
-        took: Duration::ZERO,
-        keep_for: Duration::MAX,
-    };
-
-    /// Whether the clock need not be read for it.
-    #[inline]
-    pub(super) fn are_none(&self) -> bool {
-        self.stale_at == Moment::NEVER
-    }
 }

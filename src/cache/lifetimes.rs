@@ -94,32 +94,37 @@ impl<K, V> Lifetimes<K, V> {
         ttl.saturating_add(self.stale_if_error.unwrap_or_default())
     }
 
-    /// Of a value that is stored at `now`, which is asked for if need be.
+    /// Of a value that is stored at `now`, which is asked for if need be. `None` if moka sees to it alone.
     pub(super) fn of_value(
         &self,
         key: &K,
         value: &V,
         took: Duration,
         now: impl FnOnce() -> Moment,
-    ) -> Dates {
+    ) -> Option<Dates> {
         let own = self.ttl_of.as_ref().and_then(|ttl_of| ttl_of(key, value));
         if own.is_none() && !self.date_all() {
-            return Dates { keep_for: self.ttl.unwrap_or(Duration::MAX), ..Dates::NONE };
+            return None;
         }
         let (now, ttl) = (now(), own.or(self.ttl));
         let expires_at = ttl.map_or(Moment::NEVER, |ttl| now.after(ttl));
         let soft = self.soft_ttl.map_or(Moment::NEVER, |ttl| now.after(ttl));
         let stale_at = self.jittered(now, soft.min(expires_at));
         let keep_for = ttl.map_or(Duration::MAX, |ttl| self.keep_for(ttl));
-        Dates { stale_at, expires_at, paused_until: Moment::FIRST, took, keep_for }
+        Some(Dates { stale_at, expires_at, paused_until: Moment::FIRST, took, keep_for })
     }
 
     /// Of an error, if it is kept.
     pub(super) fn of_error(&self, now: impl FnOnce() -> Moment) -> Option<Dates> {
         let ttl = self.negative_ttl?;
         let expires_at = now().after(ttl);
-        let stale_at = expires_at;
-        Some(Dates { stale_at, expires_at, keep_for: ttl, ..Dates::NONE })
+        Some(Dates {
+            stale_at: expires_at,
+            expires_at,
+            paused_until: Moment::FIRST,
+            took: Duration::ZERO,
+            keep_for: ttl,
+        })
     }
 
     /// Of a value whose refresh has failed: it is not tried again for as long as errors are kept.

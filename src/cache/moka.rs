@@ -63,7 +63,7 @@ where
         self.made_by(|settings, hasher, lifetimes| {
             let do_differ = lifetimes.ttl_of.is_some() || lifetimes.negative_ttl.is_some();
             let settings = match lifetimes.ttl.map(|ttl| lifetimes.keep_for(ttl)) {
-                _ if do_differ => settings.expire_after(ByDates(PhantomData)),
+                _ if do_differ => settings.expire_after(ByDates { others: lifetimes.ttl, kept: PhantomData }),
                 Some(ttl) if ttl <= LONGEST => settings.time_to_live(ttl),
                 _ => settings,
             };
@@ -95,11 +95,16 @@ where
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// Each entry has its own time.
-struct ByDates<V, E>(PhantomData<fn() -> (V, E)>);
+struct ByDates<V, E> {
+    /// Of those that have no dates.
+    others: Option<Duration>,
+    kept: PhantomData<fn() -> (V, E)>,
+}
 
 impl<K, V, E> Expiry<K, Kept<V, E>> for ByDates<V, E> {
     fn expire_after_create(&self, _: &K, kept: &Kept<V, E>, _: Instant) -> Option<Duration> {
-        Some(kept.dates.keep_for).filter(|time| *time <= LONGEST)
+        let time = kept.dates.as_ref().map_or(self.others, |dates| Some(dates.keep_for));
+        time.filter(|time| *time <= LONGEST)
     }
 
     fn expire_after_update(

@@ -198,12 +198,15 @@ where
         Q: ?Sized + Eq + Hash,
     {
         let core = &*self.core;
-        match core.find(key) {
-            Some((Age::Fresh, Kept { answer: Ok(value), .. })) => {
+        let watch = core.loads.watch();
+        let found = core.store.get(key);
+        let found = found.map(|kept| (core.age(&kept, &watch), kept.answer));
+        match found {
+            Some((Age::Fresh, Ok(value))) => {
                 core.tell(|observer| observer.hit());
                 Some(value)
             }
-            Some((Age::Due | Age::Paused, Kept { answer: Ok(value), .. })) => {
+            Some((Age::Due | Age::Paused, Ok(value))) => {
                 core.tell(|observer| observer.stale_hit());
                 Some(value)
             }
@@ -340,10 +343,10 @@ where
     /// L3, and what it is good for.
     #[inline(always)]
     fn age(&self, kept: &Kept<V, E>, watch: &loads::Watch) -> Age {
-        match () {
-            () if !self.loads.vouch_for(kept.stamp, watch) => Age::Over,
-            () if kept.dates.are_none() => Age::Fresh,
-            () => self.lifetimes.judge(&kept.dates, kept.answer.is_err(), self.clock.now()),
+        match &kept.dates {
+            _ if !self.loads.vouch_for(kept.stamp, watch) => Age::Over,
+            None => Age::Fresh,
+            Some(dates) => self.lifetimes.judge(dates, kept.answer.is_err(), self.clock.now()),
         }
     }
 
@@ -480,28 +483,27 @@ where
         };
         self.tell(|observer| observer.load_failed(took));
         if let Some((age, Kept { answer: Ok(value), dates, .. })) = self.find(key) {
-            if age != Age::Fresh
-                && let Some(dates) = self.lifetimes.of_paused(&dates, now)
-            {
-                self.put(key, key.to_owned(), load, Ok(value.clone()), dates);
+            let paused = dates.and_then(|dates| self.lifetimes.of_paused(&dates, now));
+            if age != Age::Fresh && paused.is_some() {
+                self.put(key, key.to_owned(), load, Ok(value.clone()), paused);
             }
             return Ok(value);
         }
-        if let Some(dates) = self.lifetimes.of_error(now) {
+        if let dates @ Some(_) = self.lifetimes.of_error(now) {
             self.put(key, key.to_owned(), load, Err(error.clone()), dates);
         }
         Err(error)
     }
 
     /// B3 to B6.
-    fn put<Q>(&self, key: &Q, owned: K, load: Load<'_>, answer: Result<V, E>, dates: Dates)
+    fn put<Q>(&self, key: &Q, owned: K, load: Load<'_>, answer: Result<V, E>, dates: Option<Dates>)
     where
         K: Borrow<Q>,
         Q: ?Sized + Eq + Hash,
     {
         let stamp = load.stamp();
         let Some(storing) = load.begin_to_store() else { return };
-        let kept = Kept { answer, stamp, dates };
+        let kept = Kept { answer, stamp, dates: dates.map(std::sync::Arc::new) };
         // moka calls the user's code.
         let stored = catch_unwind(AssertUnwindSafe(|| self.store.insert(owned, kept)));
         storing.end(|| {
