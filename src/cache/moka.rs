@@ -63,7 +63,9 @@ where
         self.made_by(|settings, hasher, lifetimes| {
             let do_differ = lifetimes.ttl_of.is_some() || lifetimes.negative_ttl.is_some();
             let settings = match lifetimes.ttl.map(|ttl| lifetimes.keep_for(ttl)) {
-                _ if do_differ => settings.expire_after(ByDates { others: lifetimes.ttl, kept: PhantomData }),
+                _ if do_differ => {
+                    settings.expire_after(ByDates { others: lifetimes.ttl, kept: PhantomData })
+                }
                 Some(ttl) if ttl <= LONGEST => settings.time_to_live(ttl),
                 _ => settings,
             };

@@ -17,7 +17,7 @@ use super::{
     clock::{Clock, Moment},
     kept::Dates,
     lifetimes::{Age, Lifetimes},
-    loads::{self, Load, Loads},
+    loads::{Load, Loads, Stamp, Watch as Watching},
 };
 use crate::{
     Call, CallError, Group, Observer, Outcome,
@@ -199,8 +199,9 @@ where
     {
         let core = &*self.core;
         let watch = core.loads.watch();
-        let found = core.store.get(key);
-        let found = found.map(|kept| (core.age(&kept, &watch), kept.answer));
+        let found = core.store.get(key).map(|Kept { answer, stamp, dates }| {
+            (core.age(stamp, dates.as_deref(), answer.is_err(), &watch), answer)
+        });
         match found {
             Some((Age::Fresh, Ok(value))) => {
                 core.tell(|observer| observer.hit());
@@ -336,23 +337,24 @@ where
     {
         let watch = self.loads.watch();
         let kept = self.store.get(key)?;
-        let age = self.age(&kept, &watch);
+        let age = self.age(kept.stamp, kept.dates.as_deref(), kept.answer.is_err(), &watch);
         (age != Age::Over).then_some((age, kept))
     }
 
     /// L3, and what it is good for.
     #[inline(always)]
-    fn age(&self, kept: &Kept<V, E>, watch: &loads::Watch) -> Age {
-        match &kept.dates {
-            _ if !self.loads.vouch_for(kept.stamp, watch) => Age::Over,
+    fn age(&self, stamp: Stamp, dates: Option<&Dates>, is_error: bool, watch: &Watching) -> Age {
+        match dates {
+            _ if !self.loads.vouch_for(stamp, watch) => Age::Over,
             None => Age::Fresh,
-            Some(dates) => self.lifetimes.judge(dates, kept.answer.is_err(), self.clock.now()),
+            Some(dates) => self.lifetimes.judge(dates, is_error, self.clock.now()),
         }
     }
 
     /// What a caller gets without a load. Of one that is to refresh nothing has been told yet.
     ///
-    /// Inlined, and not by way of `find`: what is found is copied no oftener than moka does that.
+    /// It is nearly all that a cache does, so what is found is taken apart at once, without `find`: to be copied
+    /// as a whole once more would take as long as all the rest of this.
     #[inline(always)]
     pub(super) fn look_up<Q>(&self, key: &Q) -> Looked<V, E>
     where
@@ -360,25 +362,39 @@ where
         Q: ?Sized + Eq + Hash,
     {
         let watch = self.loads.watch();
-        let Some(kept) = self.store.get(key) else { return self.nothing() };
-        match self.age(&kept, &watch) {
-            Age::Fresh => {
-                self.tell(|observer| observer.hit());
-                Looked::Answer(kept.answer)
+        match self.store.get(key) {
+            Some(Kept { answer: Ok(value), stamp, dates }) => {
+                match self.age(stamp, dates.as_deref(), false, &watch) {
+                    Age::Fresh => {
+                        self.tell(|observer| observer.hit());
+                        Looked::Answer(Ok(value))
+                    }
+                    age => self.not_fresh(key, age, value),
+                }
             }
-            age => self.not_fresh(key, age, kept.answer),
+            Some(Kept { answer: Err(error), stamp, dates }) => {
+                match self.age(stamp, dates.as_deref(), true, &watch) {
+                    Age::Fresh => {
+                        self.tell(|observer| observer.hit());
+                        Looked::Answer(Err(error))
+                    }
+                    _ => self.nothing(),
+                }
+            }
+            None => self.nothing(),
         }
     }
 
+    /// Of a value. Not inlined, so that one that is fresh need not make room for it.
     #[inline(never)]
-    fn not_fresh<Q>(&self, key: &Q, age: Age, answer: Result<V, E>) -> Looked<V, E>
+    fn not_fresh<Q>(&self, key: &Q, age: Age, value: V) -> Looked<V, E>
     where
         K: Borrow<Q>,
         Q: ?Sized + Eq + Hash,
     {
-        match (age, answer) {
-            (Age::Due, Ok(value)) if !self.group.is_in_flight(key) => Looked::Due(value),
-            (Age::Due | Age::Paused, Ok(value)) => {
+        match age {
+            Age::Due if !self.group.is_in_flight(key) => Looked::Due(value),
+            Age::Due | Age::Paused => {
                 self.tell(|observer| observer.stale_hit());
                 Looked::Answer(Ok(value))
             }
@@ -503,7 +519,7 @@ where
     {
         let stamp = load.stamp();
         let Some(storing) = load.begin_to_store() else { return };
-        let kept = Kept { answer, stamp, dates: dates.map(std::sync::Arc::new) };
+        let kept = Kept { answer, stamp, dates: dates.map(Into::into) };
         // moka calls the user's code.
         let stored = catch_unwind(AssertUnwindSafe(|| self.store.insert(owned, kept)));
         storing.end(|| {
