@@ -89,6 +89,11 @@ impl<K, V> Lifetimes<K, V> {
             || self.has_own_end
     }
 
+    /// Whether it matters how long a load takes.
+    pub(super) fn depend_on_load(&self) -> bool {
+        matches!(self.early, Some(EarlyRefresh::XFetch { .. }))
+    }
+
     /// How long a value that expires after `ttl` is kept.
     pub(super) fn keep_for(&self, ttl: Duration) -> Duration {
         ttl.saturating_add(self.stale_if_error.unwrap_or_default())

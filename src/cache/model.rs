@@ -24,6 +24,13 @@ impl<K: Eq + Hash, T: Clone, S> Store<K, T, S> {
         found.map(|(_, value)| value.clone())
     }
 
+    pub(super) fn contains_key<Q: ?Sized + Eq>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+    {
+        lock(&self.entries).iter().any(|(k, _)| k.borrow() == key)
+    }
+
     pub(super) fn insert(&self, key: K, value: T) {
         let mut entries = lock(&self.entries);
         entries.retain(|(k, _)| *k != key);

@@ -78,7 +78,8 @@ pub(super) enum Looked<V, E> {
 /// A load that has begun.
 pub(super) struct Loading<'l> {
     load: Load<'l>,
-    began: Moment,
+    /// If anybody wants to know how long it takes.
+    began: Option<Moment>,
 }
 
 impl<K, V, E, S> ReadThrough<K, V, E, S>
@@ -465,12 +466,17 @@ where
         K: Borrow<Q>,
         Q: ?Sized + Eq + Hash,
     {
-        match self.find(key) {
-            Some((Age::Fresh | Age::Paused, kept)) => return Err(kept.answer),
-            Some((Age::Due, _)) => self.tell(|observer| observer.refreshing()),
-            _ => {}
+        // Mostly it is not, and what moka does about a look that finds nothing it has done once.
+        if self.store.contains_key(key) {
+            match self.find(key) {
+                Some((Age::Fresh | Age::Paused, kept)) => return Err(kept.answer),
+                Some((Age::Due, _)) => self.tell(|observer| observer.refreshing()),
+                _ => {}
+            }
         }
-        Ok(Loading { load: self.loads.begin(self.hash(key)), began: self.clock.now() })
+        let is_timed = self.watch.is_some() || self.lifetimes.depend_on_load();
+        let began = is_timed.then(|| self.clock.now());
+        Ok(Loading { load: self.loads.begin(self.hash(key)), began })
     }
 
     /// What a load has come to: keeps it, and returns what the callers get.
@@ -486,7 +492,7 @@ where
     {
         let Loading { load, began } = loading;
         let now = || self.clock.now();
-        let took = now().since(began);
+        let took = began.map_or(Duration::ZERO, |began| now().since(began));
         let error = match answer {
             Ok(value) => {
                 self.tell(|observer| observer.loaded(took));
