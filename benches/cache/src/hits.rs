@@ -123,7 +123,7 @@ pub(crate) fn print(options: &Options) {
 
 fn print_some<K: Key, V: Value>(options: &Options, types: &str, cases: &[(Who, Times)]) {
     let extent = match options.short {
-        false => Extent { rounds: 150, ops: 20_000 },
+        false => Extent { rounds: 100, ops: 20_000 },
         true => Extent { rounds: 3, ops: 10_000 },
     };
     for &(who, times) in cases {

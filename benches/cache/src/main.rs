@@ -1,7 +1,7 @@
 //! What `cache::ReadThrough` costs: beside the bare moka that it is made of where a value is found, and beside
 //! caches that share their loads, too, where none is.
 //!
-//! `cargo run --release -p cache-load` prints the tables, in about six minutes. Of figures of time only the
+//! `cargo run --release -p cache-load` prints the tables, in about eight minutes. Of figures of time only the
 //! ratios say something, and of those only what is more than the ratio of bare moka to itself, which stands
 //! beside them.
 
@@ -48,10 +48,8 @@ fn main() -> anyhow::Result<ExitCode> {
         counts::make(&call[0], call[1].parse()?)?;
         return Ok(ExitCode::SUCCESS);
     }
-    // Before the first of them is pinned.
-    println!("{} cores", kit::pin::cores());
-    kit::pin::to_core(0);
     let are_kept = counts::print(&options)?;
+    kit::pin::to_core(0);
     hits::print(&options);
     misses::print(&options);
     herds::print(&options);
