@@ -10,7 +10,7 @@ use ahash::RandomState;
 
 use super::{
     EarlyRefresh, Kept, ReadThrough,
-    backend::{self, Settings, Store},
+    backend::{Settings, Store},
     clock::Clock,
     lifetimes::Lifetimes,
     loads::Loads,
@@ -256,8 +256,7 @@ where
         let group = group.hasher(hasher.clone()).build();
         let watch = group.core().table().watch().cloned();
         let (loads, clock) = (Loads::new(), Clock::new());
-        let pauses = lifetimes.pause().map(|pause| backend::pauses(pause, hasher.clone()));
-        let core = Core { store, group, loads, lifetimes, clock, hasher, max_age, pauses, watch };
+        let core = Core { store, group, loads, lifetimes, clock, hasher, max_age, watch };
         ReadThrough { core: Arc::new(core) }
     }
 }

@@ -1,6 +1,10 @@
 //! The time, in nanoseconds since a cache was made: tokio's, if there is one, so that tests can stop it.
 
-use std::time::Duration;
+use std::{
+    // Not that of the models: it orders nothing.
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 #[cfg(not(feature = "tokio"))]
 use std::time::Instant;
@@ -32,6 +36,25 @@ impl Moment {
 
 fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// One that is set again.
+#[derive(Debug)]
+pub(super) struct AtomicMoment(AtomicU64);
+
+impl AtomicMoment {
+    pub(super) fn new(moment: Moment) -> Self {
+        Self(AtomicU64::new(moment.0))
+    }
+
+    pub(super) fn get(&self) -> Moment {
+        // Relaxed, both: it is meant by itself.
+        Moment(self.0.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn set(&self, moment: Moment) {
+        self.0.store(moment.0, Ordering::Relaxed);
+    }
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -1,8 +1,11 @@
 //! `Kept`: what the cache holds for a key.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use super::{clock::Moment, loads::Stamp};
+use super::{
+    clock::{AtomicMoment, Moment},
+    loads::Stamp,
+};
 
 /// What moka holds for a key: a value, or an error for the time of the
 /// [`negative_ttl`](super::ReadThroughBuilder::negative_ttl), and how long it is good for.
@@ -25,7 +28,9 @@ pub struct Kept<V, E> {
     pub(super) answer: Result<V, E>,
     /// Of the load that has stored it.
     pub(super) stamp: Stamp,
-    pub(super) dates: Dates,
+    /// `None` of what nobody but moka dates: for that the clock need not be read. Apart from the rest, because moka
+    /// copies it at each look, and several times.
+    pub(super) dates: Option<Arc<Dated>>,
 }
 
 impl<V, E> Kept<V, E> {
@@ -53,18 +58,24 @@ pub(super) struct Dates {
     pub(super) keep_for: Duration,
 }
 
-impl Dates {
-    /// Of what nobody but moka dates.
-    pub(super) const NONE: Self = Self {
-        stale_at: Moment::NEVER,
-        expires_at: Moment::NEVER,
-        took: Duration::ZERO,
-        keep_for: Duration::MAX,
-    };
+/// The dates of an entry, and what becomes of it in its place. It goes with the entry.
+#[derive(Debug)]
+pub(super) struct Dated {
+    pub(super) dates: Dates,
+    paused_until: AtomicMoment,
+}
 
-    /// Whether the clock need not be read for it.
-    #[inline]
-    pub(super) fn are_none(&self) -> bool {
-        self.stale_at == Moment::NEVER
+impl Dated {
+    pub(super) fn new(dates: Dates) -> Self {
+        Self { dates, paused_until: AtomicMoment::new(Moment::FIRST) }
+    }
+
+    /// A refresh has failed: another is not tried before that.
+    pub(super) fn pause_until(&self, moment: Moment) {
+        self.paused_until.set(moment);
+    }
+
+    pub(super) fn is_paused(&self, now: Moment) -> bool {
+        now < self.paused_until.get()
     }
 }

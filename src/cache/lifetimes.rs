@@ -93,47 +93,43 @@ impl<K, V> Lifetimes<K, V> {
             || self.has_own_end
     }
 
+    /// Whether it matters how long a load takes.
+    pub(super) fn depend_on_load(&self) -> bool {
+        matches!(self.early, Some(EarlyRefresh::XFetch { .. }))
+    }
+
     /// How long a value that expires after `ttl` is kept.
     pub(super) fn keep_for(&self, ttl: Duration) -> Duration {
         ttl.saturating_add(self.stale_if_error.unwrap_or_default())
     }
 
-    /// Of a value that is stored at `now`, which is asked for if need be.
+    /// Of a value that is stored at `now`, which is asked for if need be. `None` if moka sees to it alone.
     pub(super) fn of_value(
         &self,
         key: &K,
         value: &V,
         took: Duration,
         now: impl FnOnce() -> Moment,
-    ) -> Dates {
+    ) -> Option<Dates> {
         let of = |ttl_of: &Option<TtlOf<K, V>>| ttl_of.as_ref().and_then(|of| of(key, value));
         let (own, own_soft) = (of(&self.ttl_of), of(&self.soft_ttl_of));
         if own.is_none() && own_soft.is_none() && !self.date_all() {
-            return Dates { keep_for: self.ttl.unwrap_or(Duration::MAX), ..Dates::NONE };
+            return None;
         }
         let (now, ttl) = (now(), own.or(self.ttl));
         let expires_at = ttl.map_or(Moment::NEVER, |ttl| now.after(ttl));
         let soft = own_soft.or(self.soft_ttl).map_or(Moment::NEVER, |ttl| now.after(ttl));
         let stale_at = self.jittered(now, soft.min(expires_at));
         let keep_for = ttl.map_or(Duration::MAX, |ttl| self.keep_for(ttl));
-        Dates { stale_at, expires_at, took, keep_for }
+        Some(Dates { stale_at, expires_at, took, keep_for })
     }
 
     /// Of an error, if it is kept.
     pub(super) fn of_error(&self, now: impl FnOnce() -> Moment) -> Option<Dates> {
         let ttl = self.negative_ttl?;
         let expires_at = now().after(ttl);
-        let stale_at = expires_at;
-        Some(Dates { stale_at, expires_at, keep_for: ttl, ..Dates::NONE })
-    }
-
-    /// How long after a failure a value that may still be used is not loaded again.
-    pub(super) fn pause(&self) -> Option<Duration> {
-        let may_be_old = self.soft_ttl.is_some()
-            || self.soft_ttl_of.is_some()
-            || self.early.is_some()
-            || self.stale_if_error.is_some();
-        self.negative_ttl.filter(|_| may_be_old)
+        let (stale_at, took) = (expires_at, Duration::ZERO);
+        Some(Dates { stale_at, expires_at, took, keep_for: ttl })
     }
 
     /// Of something that has dates.
@@ -200,7 +196,7 @@ mod tests {
     }
 
     fn of_value(lifetimes: &Lifetimes<u64, u64>, took: Duration) -> Dates {
-        lifetimes.of_value(&1, &1, took, || at(100))
+        lifetimes.of_value(&1, &1, took, || at(100)).expect("it is dated")
     }
 
     /// Each age begins exactly at its date.
@@ -228,13 +224,11 @@ mod tests {
     fn what_nobody_but_moka_dates_has_no_dates() {
         let mut lifetimes: Lifetimes<u64, u64> = Lifetimes::default();
         let no_clock = || unreachable!("the clock is read");
-        assert_eq!(lifetimes.of_value(&1, &1, S, no_clock), Dates::NONE);
+        assert_eq!(lifetimes.of_value(&1, &1, S, no_clock), None);
         lifetimes.ttl = Some(S);
         lifetimes.negative_ttl = Some(2 * S);
         lifetimes.ttl_of = Some(Box::new(|_, _| None));
-        let dates = lifetimes.of_value(&1, &1, S, no_clock);
-        assert_eq!(dates, Dates { keep_for: S, ..Dates::NONE });
-        assert!(dates.are_none());
+        assert_eq!(lifetimes.of_value(&1, &1, S, no_clock), None);
         lifetimes.has_own_end = true;
         assert_eq!(of_value(&lifetimes, S).expires_at, at(101));
     }
@@ -250,20 +244,6 @@ mod tests {
         assert_eq!(dates.keep_for, 2 * S);
         assert_eq!(lifetimes.judge(&dates, true, at(102).before(NANO)), Age::Fresh);
         assert_eq!(lifetimes.judge(&dates, true, at(102)), Age::Over);
-    }
-
-    /// Only what may be used when it is old, if errors are kept.
-    #[test]
-    fn a_refresh_that_failed_is_put_off_for_as_long_as_errors_are_kept() {
-        let mut lifetimes: Lifetimes<u64, u64> =
-            Lifetimes { ttl: Some(20 * S), soft_ttl: Some(10 * S), ..Lifetimes::default() };
-        assert_eq!(lifetimes.pause(), None);
-        lifetimes.negative_ttl = Some(3 * S);
-        assert_eq!(lifetimes.pause(), Some(3 * S));
-        lifetimes.soft_ttl = None;
-        assert_eq!(lifetimes.pause(), None);
-        lifetimes.stale_if_error = Some(S);
-        assert_eq!(lifetimes.pause(), Some(3 * S));
     }
 
     /// Within the window, all over it, and never before the value was stored.
@@ -290,7 +270,7 @@ mod tests {
         }
         let endless: Lifetimes<u64, u64> =
             Lifetimes { early: Some(EarlyRefresh::Jitter(S)), ..Lifetimes::default() };
-        assert!(of_value(&endless, S).are_none());
+        assert_eq!(of_value(&endless, S).stale_at, Moment::NEVER);
     }
 
     /// How much earlier than the end a look refreshes: `took * beta` on average, if every moment is looked at once.

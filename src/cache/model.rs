@@ -8,10 +8,9 @@ use std::{
     borrow::Borrow,
     hash::{BuildHasher, Hash},
     marker::PhantomData,
-    time::Duration,
 };
 
-use super::{ReadThrough, ReadThroughBuilder, clock::Moment};
+use super::{ReadThrough, ReadThroughBuilder};
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 
 pub(super) struct Store<K, T, S> {
@@ -35,6 +34,13 @@ impl<K: Eq + Hash, T: Clone, S> Store<K, T, S> {
         let seen = self.length.load(Ordering::Relaxed) as usize;
         let log = lock(&self.log);
         latest(&log[..seen], key).map(|(_, value)| value.clone())
+    }
+
+    pub(super) fn contains_key<Q: ?Sized + Eq>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+    {
+        self.get(key).is_some()
     }
 
     pub(super) fn insert(&self, key: K, value: T) {
@@ -85,10 +91,6 @@ impl<K, T, S> Store<K, T, S> {
     pub(super) fn entry_count(&self) -> u64 {
         self.length.load(Ordering::Relaxed)
     }
-}
-
-pub(super) fn pauses<S>(_: Duration, hasher: S) -> Store<u64, Moment, S> {
-    Store::new(hasher)
 }
 
 /// There are none.

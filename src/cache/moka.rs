@@ -12,7 +12,7 @@ use moka::{
     sync::{Cache, CacheBuilder},
 };
 
-use super::{Kept, ReadThrough, ReadThroughBuilder, clock::Moment};
+use super::{Kept, ReadThrough, ReadThroughBuilder};
 
 pub(super) type Store<K, T, S> = Cache<K, T, S>;
 
@@ -63,7 +63,9 @@ where
         self.made_by(|settings, hasher, lifetimes| {
             let do_differ = lifetimes.ttl_of.is_some() || lifetimes.negative_ttl.is_some();
             let settings = match lifetimes.ttl.map(|ttl| lifetimes.keep_for(ttl)) {
-                _ if do_differ => settings.expire_after(ByDates(PhantomData)),
+                _ if do_differ => {
+                    settings.expire_after(ByDates { others: lifetimes.ttl, kept: PhantomData })
+                }
                 Some(ttl) if ttl <= LONGEST => settings.time_to_live(ttl),
                 _ => settings,
             };
@@ -91,24 +93,20 @@ where
     }
 }
 
-/// Of keys that fail, by hash. If they are too many the rest is tried again sooner.
-pub(super) fn pauses<S>(pause: Duration, hasher: S) -> Store<u64, Moment, S>
-where
-    S: BuildHasher + Clone + Send + Sync + 'static,
-{
-    let settings = Cache::builder().max_capacity(10_000).time_to_live(pause.min(LONGEST));
-    settings.build_with_hasher(hasher)
-}
-
 /// moka takes no longer ones than a thousand years.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// Each entry has its own time.
-struct ByDates<V, E>(PhantomData<fn() -> (V, E)>);
+struct ByDates<V, E> {
+    /// Of those that have no dates.
+    others: Option<Duration>,
+    kept: PhantomData<fn() -> (V, E)>,
+}
 
 impl<K, V, E> Expiry<K, Kept<V, E>> for ByDates<V, E> {
     fn expire_after_create(&self, _: &K, kept: &Kept<V, E>, _: Instant) -> Option<Duration> {
-        Some(kept.dates.keep_for).filter(|time| *time <= LONGEST)
+        let time = kept.dates.as_ref().map_or(self.others, |dated| Some(dated.dates.keep_for));
+        time.filter(|time| *time <= LONGEST)
     }
 
     fn expire_after_update(

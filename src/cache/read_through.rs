@@ -15,9 +15,9 @@ use super::{
     Kept,
     backend::Store,
     clock::{Clock, Moment},
-    kept::Dates,
+    kept::{Dated, Dates},
     lifetimes::{Age, Lifetimes},
-    loads::{Load, Loads, Stamp},
+    loads::{Load, Loads, Stamp, Watch as Watching},
 };
 use crate::{
     Call, CallError, Group, Observer, Outcome,
@@ -64,10 +64,6 @@ pub(super) struct Core<K, V, E, S> {
     pub(super) clock: Clock,
     pub(super) hasher: S,
     pub(super) max_age: Option<Duration>,
-    /// Keys that have a value to fall back on, by their hash, and until when they are not loaded again because
-    /// that has failed. Beside the store: to put the old value there once more would make it look newer
-    /// than an invalidation.
-    pub(super) pauses: Option<Store<u64, Moment, S>>,
     pub(super) watch: Option<Watch>,
 }
 
@@ -82,7 +78,8 @@ pub(super) enum Looked<V, E> {
 /// A load that has begun.
 pub(super) struct Loading<'l> {
     load: Load<'l>,
-    began: Moment,
+    /// If anybody wants to know how long it takes.
+    began: Option<Moment>,
 }
 
 impl<K, V, E, S> ReadThrough<K, V, E, S>
@@ -205,12 +202,17 @@ where
         Q: ?Sized + Eq + Hash,
     {
         let core = &*self.core;
-        match core.find(key) {
-            Some((Age::Fresh, Kept { answer: Ok(value), .. })) => {
+        let watch = core.loads.watch();
+        // Taken apart at once, as in `look_up`.
+        let found = core.store.get(key).map(|Kept { answer, stamp, dates }| {
+            (core.age(stamp, dates.as_deref(), answer.is_err(), &watch), answer)
+        });
+        match found {
+            Some((Age::Fresh, Ok(value))) => {
                 core.tell(|observer| observer.hit());
                 Some(value)
             }
-            Some((Age::Due | Age::Paused, Kept { answer: Ok(value), .. })) => {
+            Some((Age::Due | Age::Paused, Ok(value))) => {
                 core.tell(|observer| observer.stale_hit());
                 Some(value)
             }
@@ -345,49 +347,82 @@ where
     {
         let watch = self.loads.watch();
         let kept = self.store.get(key)?;
-        if !self.loads.vouch_for(kept.stamp, &watch) {
-            return None;
-        }
-        if kept.dates.are_none() {
-            return Some((Age::Fresh, kept));
-        }
-        let now = self.clock.now();
-        match self.lifetimes.judge(&kept.dates, kept.answer.is_err(), now) {
-            Age::Over => None,
-            Age::Due | Age::Spare if self.is_paused(key, now) => Some((Age::Paused, kept)),
-            age => Some((age, kept)),
-        }
+        let age = self.age(kept.stamp, kept.dates.as_deref(), kept.answer.is_err(), &watch);
+        (age != Age::Over).then_some((age, kept))
     }
 
-    fn is_paused<Q: ?Sized + Hash>(&self, key: &Q, now: Moment) -> bool {
-        let Some(pauses) = &self.pauses else { return false };
-        pauses.get(&self.hash(key)).is_some_and(|until| now < until)
+    /// L3, and what it is good for.
+    #[inline(always)]
+    fn age(&self, stamp: Stamp, dated: Option<&Dated>, is_error: bool, watch: &Watching) -> Age {
+        match dated {
+            _ if !self.loads.vouch_for(stamp, watch) => Age::Over,
+            None => Age::Fresh,
+            Some(dated) => {
+                let now = self.clock.now();
+                match self.lifetimes.judge(&dated.dates, is_error, now) {
+                    Age::Due | Age::Spare if dated.is_paused(now) => Age::Paused,
+                    age => age,
+                }
+            }
+        }
     }
 
     /// What a caller gets without a load. Of one that is to refresh nothing has been told yet.
-    #[inline]
+    ///
+    /// It is nearly all that a cache does, so what is found is taken apart at once, without `find`: to be copied
+    /// as a whole once more would take as long as all the rest of this.
+    #[inline(always)]
     pub(super) fn look_up<Q>(&self, key: &Q) -> Looked<V, E>
     where
         K: Borrow<Q>,
         Q: ?Sized + Eq + Hash,
     {
-        match self.find(key) {
-            Some((Age::Fresh, kept)) => {
-                self.tell(|observer| observer.hit());
-                Looked::Answer(kept.answer)
-            }
-            Some((age @ (Age::Due | Age::Paused), Kept { answer: Ok(value), stamp, .. })) => {
-                if age == Age::Due && (!self.group.is_in_flight(key) || self.forget_older(key)) {
-                    return Looked::Due(value, stamp);
+        let watch = self.loads.watch();
+        match self.store.get(key) {
+            Some(Kept { answer: Ok(value), stamp, dates }) => {
+                match self.age(stamp, dates.as_deref(), false, &watch) {
+                    Age::Fresh => {
+                        self.tell(|observer| observer.hit());
+                        Looked::Answer(Ok(value))
+                    }
+                    age => self.not_fresh(key, age, value, stamp),
                 }
+            }
+            Some(Kept { answer: Err(error), stamp, dates }) => {
+                match self.age(stamp, dates.as_deref(), true, &watch) {
+                    Age::Fresh => {
+                        self.tell(|observer| observer.hit());
+                        Looked::Answer(Err(error))
+                    }
+                    _ => self.nothing(),
+                }
+            }
+            None => self.nothing(),
+        }
+    }
+
+    /// Of a value. Not inlined, so that one that is fresh need not make room for it.
+    #[inline(never)]
+    fn not_fresh<Q>(&self, key: &Q, age: Age, value: V, stamp: Stamp) -> Looked<V, E>
+    where
+        K: Borrow<Q>,
+        Q: ?Sized + Eq + Hash,
+    {
+        match age {
+            Age::Due if !self.group.is_in_flight(key) || self.forget_older(key) => {
+                Looked::Due(value, stamp)
+            }
+            Age::Due | Age::Paused => {
                 self.tell(|observer| observer.stale_hit());
                 Looked::Answer(Ok(value))
             }
-            _ => {
-                self.tell(|observer| observer.missed());
-                Looked::Nothing
-            }
+            _ => self.nothing(),
         }
+    }
+
+    fn nothing(&self) -> Looked<V, E> {
+        self.tell(|observer| observer.missed());
+        Looked::Nothing
     }
 
     /// I3.
@@ -472,13 +507,18 @@ where
     {
         // SeqCst: pairs with that in `forget`.
         fence(Ordering::SeqCst);
-        match self.find(key) {
-            Some((Age::Fresh, kept)) if due != Some(kept.stamp) => return Err(kept.answer),
-            Some((Age::Paused, kept)) => return Err(kept.answer),
-            Some((Age::Fresh | Age::Due, _)) => self.tell(|observer| observer.refreshing()),
-            _ => {}
+        // Mostly it is not there, and what moka does about a look that finds nothing it has done once.
+        if self.store.contains_key(key) {
+            match self.find(key) {
+                Some((Age::Fresh, kept)) if due != Some(kept.stamp) => return Err(kept.answer),
+                Some((Age::Paused, kept)) => return Err(kept.answer),
+                Some((Age::Fresh | Age::Due, _)) => self.tell(|observer| observer.refreshing()),
+                _ => {}
+            }
         }
-        Ok(Loading { load: self.loads.begin(self.hash(key)), began: self.clock.now() })
+        let is_timed = self.watch.is_some() || self.lifetimes.depend_on_load();
+        let began = is_timed.then(|| self.clock.now());
+        Ok(Loading { load: self.loads.begin(self.hash(key)), began })
     }
 
     /// What a load has come to: keeps it, and returns what the callers get.
@@ -493,7 +533,7 @@ where
         Q: ?Sized + Eq + Hash + ToOwned<Owned = K>,
     {
         let Loading { load, began } = loading;
-        let took = self.clock.now().since(began);
+        let took = began.map_or(Duration::ZERO, |began| self.clock.now().since(began));
         match answer {
             Ok(value) => {
                 self.tell(|observer| observer.loaded(took));
@@ -514,13 +554,13 @@ where
         K: Borrow<Q>,
         Q: ?Sized + Eq + Hash + ToOwned<Owned = K>,
     {
-        if let Some((_, Kept { answer: Ok(value), .. })) = self.find(key) {
-            if let (Some(pauses), Some(pause)) = (&self.pauses, self.lifetimes.pause()) {
-                pauses.insert(self.hash(key), self.clock.now().after(pause));
+        if let Some((_, Kept { answer: Ok(value), dates, .. })) = self.find(key) {
+            if let (Some(dated), Some(pause)) = (dates, self.lifetimes.negative_ttl) {
+                dated.pause_until(self.clock.now().after(pause));
             }
             return Ok(value);
         }
-        if let Some(dates) = self.lifetimes.of_error(|| self.clock.now()) {
+        if let dates @ Some(_) = self.lifetimes.of_error(|| self.clock.now()) {
             self.put(key, key.to_owned(), load, Err(error.clone()), dates);
         }
         Err(error)
@@ -534,21 +574,25 @@ where
     {
         let owned = key.to_owned();
         let dates = self.lifetimes.of_value(&owned, &value, took, || self.clock.now());
-        if let Some(pauses) = &self.pauses {
-            pauses.invalidate(&self.hash(key));
-        }
         self.put(key, owned, load, Ok(value), dates)
     }
 
     /// B3 to B6.
-    fn put<Q>(&self, key: &Q, owned: K, load: Load<'_>, answer: Result<V, E>, dates: Dates) -> bool
+    fn put<Q>(
+        &self,
+        key: &Q,
+        owned: K,
+        load: Load<'_>,
+        answer: Result<V, E>,
+        dates: Option<Dates>,
+    ) -> bool
     where
         K: Borrow<Q>,
         Q: ?Sized + Eq + Hash,
     {
         let stamp = load.stamp();
         let Some(storing) = load.begin_to_store() else { return false };
-        let kept = Kept { answer, stamp, dates };
+        let kept = Kept { answer, stamp, dates: dates.map(Dated::new).map(Into::into) };
         // moka calls the user's code.
         let stored = catch_unwind(AssertUnwindSafe(|| self.store.insert(owned, kept)));
         storing.end(|| self.remove_unless_newer(key, stamp));
