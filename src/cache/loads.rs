@@ -10,19 +10,19 @@
 //!
 //! ```text
 //!            begin             begin_to_store            end
-//!   (none) ────────▶ Loading ────────────────▶ Storing ────────▶ (none)
+//!   (none) ────────▶ loading ────────────────▶ storing ────────▶ (none)
 //!                       │ void                    │ void            ▲
 //!                       ▼                         ▼       end       │
-//!                    (none), and             Suspect ─────▶ removed ┘
+//!                    (none), and             a suspect ───▶ removed ┘
 //!                   is never stored
 //! ```
 //!
-//! - **load**: B1 `begin` voids older loads of the key, draws the stamp, and enters it as `Loading`; B2 the
-//!   user's work runs; B3 `begin_to_store` makes it `Storing`, unless it has been voided; B4 the value goes
-//!   into the store, with the stamp; B5 `end` takes the entry away; B6 if it was `Suspect`, or is below the
+//! - **load**: B1 `begin` draws the stamp, and enters it in the place of an older load of the key, which is
+//!   void; B2 the user's work runs; B3 `begin_to_store` marks it as *storing*, unless it is void; B4 the value
+//!   goes into the store, with the stamp; B5 `end` takes the entry away; B6 if it is a suspect, or below the
 //!   floor by now, what it stored is removed from the store, and then it is cleared of suspicion.
-//! - **invalidate(key)**: I1 `void` takes the key's loads away, or makes them `Suspect` if they are `Storing`; I2 the
-//!   store's entry is removed; I3 the flight is forgotten.
+//! - **invalidate(key)**: I1 `void` takes the key's entry away, whose load is void; one that was storing is a
+//!   *suspect*; I2 what is in the store is removed; I3 the flight is forgotten.
 //! - **insert(key)** is a load whose work has been done (B1, B3 to B6), and then I3. If B3 does not let it store, what
 //!   is older is removed (B6) before that.
 //! - **invalidate_all**: A1 `void_all` raises the *floor* above all stamps drawn; A2 the store is emptied; A3 all
@@ -64,7 +64,9 @@
 //! the write to the database that it was for: by the stripe's mutex, or by the counter of stamps. The
 //! models of `loom-tests/cache.rs` check all of this, with each step left out or moved in turn.
 
-use std::mem;
+use std::{collections::HashMap, hash::BuildHasherDefault, mem};
+
+use ahash::AHasher;
 
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 
@@ -72,24 +74,14 @@ use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Stamp(u64);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// Its value is to come.
-    Loading,
-    /// Its value is in the store, or about to be.
-    Storing,
-    /// The same, and outdated.
-    Suspect,
-}
-
+/// The latest load of a hash.
 struct Entry {
-    hash: u64,
     stamp: Stamp,
-    state: State,
+    is_storing: bool,
 }
 
-/// Loads of keys with the same hash are in the same stripe.
-type Stripe = Mutex<Vec<Entry>>;
+/// By hash. A part of all of them, so that loads which begin at once seldom wait for one another.
+type Stripe = Mutex<HashMap<u64, Entry, BuildHasherDefault<AHasher>>>;
 
 /// A load locks its own three times.
 #[cfg(not(loom))]
@@ -121,38 +113,31 @@ impl Loads {
             front: Front { floor: AtomicU64::new(0), suspected: AtomicU64::new(0) },
             suspects: Mutex::new(Vec::new()),
             next: AtomicU64::new(0),
-            stripes: (0..STRIPES).map(|_| Mutex::new(Vec::new())).collect(),
+            stripes: (0..STRIPES).map(|_| Mutex::new(HashMap::default())).collect(),
         }
     }
 
     /// B1: what is done from here on until the load is dropped makes its value.
     pub(super) fn begin(&self, hash: u64) -> Load<'_> {
         let mut stripe = lock(self.stripe(hash));
-        self.void_in(&mut stripe, hash);
         // AcqRel: pairs with that of `void_all`, so that a load above the floor sees what was before that.
         let stamp = Stamp(self.next.fetch_add(1, Ordering::AcqRel));
-        stripe.push(Entry { hash, stamp, state: State::Loading });
+        self.void_entry(stripe.insert(hash, Entry { stamp, is_storing: false }));
         Load { loads: self, hash, stamp }
     }
 
     /// I1.
     pub(super) fn void(&self, hash: u64) {
-        self.void_in(&mut lock(self.stripe(hash)), hash);
+        let mut stripe = lock(self.stripe(hash));
+        self.void_entry(stripe.remove(&hash));
     }
 
-    fn void_in(&self, stripe: &mut Vec<Entry>, hash: u64) {
-        stripe.retain_mut(|entry| match entry.state {
-            _ if entry.hash != hash => true,
-            // Who is not there may not store.
-            State::Loading => false,
-            State::Storing => {
-                entry.state = State::Suspect;
-                // Under the stripe's lock: it is a suspect before it can be cleared.
-                self.suspect(|suspects| suspects.push(entry.stamp));
-                true
-            }
-            State::Suspect => true,
-        });
+    /// Of one that was taken out of its stripe, which is still locked: it is a suspect before it can be cleared.
+    /// Who has not begun to store finds that it is not there, and does not.
+    fn void_entry(&self, entry: Option<Entry>) {
+        if let Some(Entry { stamp, is_storing: true }) = entry {
+            self.suspect(|suspects| suspects.push(stamp));
+        }
     }
 
     /// A1.
@@ -225,17 +210,20 @@ impl<'l> Load<'l> {
         }
         let is_storing = {
             let mut stripe = lock(self.loads.stripe(self.hash));
-            let own = stripe.iter_mut().find(|entry| entry.stamp == self.stamp);
-            own.map(|entry| entry.state = State::Storing).is_some()
+            let own = stripe.get_mut(&self.hash).filter(|entry| entry.stamp == self.stamp);
+            own.map(|entry| entry.is_storing = true).is_some()
         };
         is_storing.then(|| Storing(self))
     }
 
-    /// B5. What it was in the end, unless it was voided.
-    fn leave(&self) -> Option<State> {
+    /// B5. Says whether it has been voided.
+    fn leave(&self) -> bool {
         let mut stripe = lock(self.loads.stripe(self.hash));
-        let place = stripe.iter().position(|entry| entry.stamp == self.stamp)?;
-        Some(stripe.swap_remove(place).state)
+        let is_there = stripe.get(&self.hash).is_some_and(|entry| entry.stamp == self.stamp);
+        if is_there {
+            stripe.remove(&self.hash);
+        }
+        !is_there
     }
 }
 
@@ -253,10 +241,9 @@ impl Storing<'_> {
     /// stays a suspect, and nobody sees it.
     pub(super) fn end(self, remove: impl FnOnce()) {
         let Self(load) = self;
-        let (loads, stamp, state) = (load.loads, load.stamp, load.leave());
+        let (loads, stamp, is_suspect) = (load.loads, load.stamp, load.leave());
         // It has left.
         mem::forget(load);
-        let is_suspect = state == Some(State::Suspect);
         if is_suspect || !loads.is_above_floor(stamp) {
             remove();
         }

@@ -115,19 +115,20 @@ where
         Fut: Future<Output = R>,
         R: IntoIterator<Item = (K, Result<V, E>)>,
     {
-        let (mut answers, mut begun) = (Vec::new(), HashMap::<K, Loading<'_>>::new());
+        let (mut answers, mut begun) = (Vec::new(), Begun::default());
         for key in keys {
             let due = due.get(&key).and_then(|due| due.as_ref().map(|(_, of)| *of));
             match self.begin(&key, due) {
-                Ok(loading) => drop(begun.insert(key, loading)),
+                Ok(loading) => begun.insert(key, loading),
                 Err(answer) => answers.push((key, answer)),
             }
         }
-        let loads = (!begun.is_empty()).then(|| load(begun.keys().cloned().collect()));
+        let keys: Vec<K> = begun.places.keys().cloned().collect();
+        let loads = (!keys.is_empty()).then(|| load(keys));
         async move {
             if let Some(loads) = loads {
                 for (key, answer) in loads.await {
-                    if let Some(loading) = begun.remove(&key) {
+                    if let Some(loading) = begun.take(&key) {
                         let answer = self.keep(&key, loading, answer);
                         answers.push((key, answer));
                     }
@@ -135,5 +136,29 @@ where
             }
             answers
         }
+    }
+}
+
+/// The loads of a batch.
+struct Begun<'l, K> {
+    // Apart from the keys: a map forgets the rest of itself when the `Drop` of a key panics.
+    loads: Vec<Option<Loading<'l>>>,
+    places: HashMap<K, usize>,
+}
+
+impl<K> Default for Begun<'_, K> {
+    fn default() -> Self {
+        Self { loads: Vec::new(), places: HashMap::new() }
+    }
+}
+
+impl<'l, K: Eq + Hash> Begun<'l, K> {
+    fn insert(&mut self, key: K, loading: Loading<'l>) {
+        self.places.insert(key, self.loads.len());
+        self.loads.push(Some(loading));
+    }
+
+    fn take(&mut self, key: &K) -> Option<Loading<'l>> {
+        self.loads[*self.places.get(key)?].take()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::hash::Hash;
 
-use super::{Locked, Map, Removed, Shard, Table};
+use super::{Locked, Map, Moved, Removed, Shard, Table};
 
 impl<K, V, M> Table<K, V, M>
 where
@@ -13,10 +13,13 @@ where
     /// between a cell and the map only under the lock of their shard, so none is missed for moving.
     /// Returns how many they were.
     pub(crate) fn forget_all(&self) -> usize {
-        (0..self.map.shards()).map(|i| self.forget_shard(i)).sum()
+        // Nothing is dropped before all of them are forgotten: the `Drop` of a key may panic (G8).
+        let swept: Vec<Swept<K, V>> =
+            (0..self.map.shards()).map(|i| self.forget_shard(i)).collect();
+        swept.iter().map(|shard| shard.in_cells.len() + shard.in_map.len()).sum()
     }
 
-    fn forget_shard(&self, i: usize) -> usize {
+    fn forget_shard(&self, i: usize) -> Swept<K, V> {
         let mut shard = self.map.lock(i);
         let mut in_cells = Vec::new();
         // SAFETY: the shard is locked until after the looks.
@@ -38,12 +41,17 @@ where
             shard = same;
         }
         drop(shard);
-        // All of them before the first key is dropped, whose `Drop` may panic (G8).
         in_map.iter_mut().for_each(Removed::start_next);
         let ids = in_cells.iter().map(|flight| flight.id).chain(slots.iter().map(|slot| slot.1));
         for id in ids {
             self.tell(id, |observer| observer.forgotten(id));
         }
-        in_cells.len() + slots.len()
+        Swept { in_cells, in_map }
     }
+}
+
+/// What was in a shard.
+struct Swept<K, V> {
+    in_cells: Vec<Moved<K>>,
+    in_map: Vec<Removed<K, V>>,
 }
