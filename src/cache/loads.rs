@@ -160,20 +160,20 @@ impl Loads {
     pub(super) fn watch(&self) -> Watch {
         // Acquire: pairs with the Release in `suspect`.
         match self.front.suspected.load(Ordering::Acquire) {
-            0 => Watch(Vec::new()),
+            0 => Watch(None),
             _ => self.watch_closely(),
         }
     }
 
     #[cold]
     fn watch_closely(&self) -> Watch {
-        Watch(lock(&self.suspects).clone())
+        Watch(Some(lock(&self.suspects).as_slice().into()))
     }
 
     /// L3.
     #[inline]
     pub(super) fn vouch_for(&self, stamp: Stamp, watch: &Watch) -> bool {
-        self.is_above_floor(stamp) && !watch.0.contains(&stamp)
+        self.is_above_floor(stamp) && !watch.0.as_ref().is_some_and(|seen| seen.contains(&stamp))
     }
 
     #[inline]
@@ -189,7 +189,7 @@ impl Loads {
 }
 
 /// The suspects at some instant.
-pub(super) struct Watch(Vec<Stamp>);
+pub(super) struct Watch(Option<Box<[Stamp]>>);
 
 /// One that is under way. Dropped before it has stored, it leaves nothing.
 pub(super) struct Load<'l> {

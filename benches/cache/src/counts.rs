@@ -100,10 +100,10 @@ fn bound(kind: &str, contender: &str) -> Option<Bound> {
     let (ratio, allocations) = match (kind, contender) {
         (HIT | HIT_STRING, BLOCKING) => (1.08, 0.05),
         (HIT | HIT_STRING, ASYNC) => (1.13, 0.05),
-        (MISS, BLOCKING) => (1.20, 0.05),
-        (MISS, ASYNC) => (1.23, 0.05),
-        (MISS_STRING, BLOCKING) => (1.22, 1.05),
-        (MISS_STRING, ASYNC) => (1.25, 1.05),
+        (MISS, BLOCKING) => (1.25, 0.05),
+        (MISS, ASYNC) => (1.28, 0.05),
+        (MISS_STRING, BLOCKING) => (1.27, 1.05),
+        (MISS_STRING, ASYNC) => (1.30, 1.05),
         _ => return None,
     };
     Some(Bound { ratio, allocations })
