@@ -1,7 +1,7 @@
 //! What `cache::ReadThrough` costs: beside the bare moka that it is made of where a value is found, and beside
 //! caches that share their loads, too, where none is.
 //!
-//! `cargo run --release -p cache-load` prints the tables, in about eight minutes. Of figures of time only the
+//! `cargo run --release -p cache-load` prints the tables, in about five minutes. Of figures of time only the
 //! ratios say something, and of those only what is more than the ratio of bare moka to itself, which stands
 //! beside them.
 
