@@ -6,116 +6,23 @@
 mod common;
 
 use std::{
-    cell::RefCell,
-    collections::BTreeMap,
     future::pending,
-    hash::{BuildHasher, Hash, Hasher},
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    hash::{BuildHasher, Hasher},
+    panic::{AssertUnwindSafe, catch_unwind},
     task::Poll,
 };
 
-use common::{Polled, limited, panic_text};
+use common::{
+    Polled, limited, panic_text,
+    traps::{Key, Place, Value, assert_all_visited, disarm, explode_at, trap},
+};
 use futures_lite::future::{block_on, yield_now};
 use shardflight::{CallError, Entry, Group, Role};
-
-/// The places where a group calls its user's code.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Place {
-    HashKey,
-    EqKey,
-    CloneKey,
-    DropKey,
-    CloneValue,
-    DropValue,
-}
-
-thread_local! {
-    /// What to do at each place, once. Every test has a thread of its own.
-    static TRAPS: RefCell<BTreeMap<Place, Box<dyn FnOnce()>>> = RefCell::default();
-}
-
-/// Has `action` done at the next visit of `place`.
-fn trap(place: Place, action: impl FnOnce() + 'static) {
-    let earlier = TRAPS.with_borrow_mut(|traps| traps.insert(place, Box::new(action)));
-    assert!(earlier.is_none(), "{place:?} was never visited");
-}
-
-fn explode_at(place: Place) {
-    // As `panic!`, without the report on standard error: there are many.
-    trap(place, move || resume_unwind(Box::new(format!("in {place:?}"))));
-}
-
-/// At the visit after so many.
-fn explode_later_at(place: Place, visits: usize) {
-    match visits {
-        0 => explode_at(place),
-        _ => trap(place, move || explode_later_at(place, visits - 1)),
-    }
-}
-
-fn visit(place: Place) {
-    if let Some(action) = TRAPS.with_borrow_mut(|traps| traps.remove(&place)) {
-        action();
-    }
-}
-
-fn assert_all_visited() {
-    let left: Vec<_> = TRAPS.with_borrow(|traps| traps.keys().copied().collect());
-    assert!(left.is_empty(), "never visited: {left:?}");
-}
-
-#[derive(Debug)]
-struct Key(u64);
-
-impl Hash for Key {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        visit(Place::HashKey);
-        self.0.hash(state);
-    }
-}
-
-impl PartialEq for Key {
-    fn eq(&self, other: &Self) -> bool {
-        visit(Place::EqKey);
-        self.0 == other.0
-    }
-}
-
-impl Eq for Key {}
-
-impl Clone for Key {
-    fn clone(&self) -> Self {
-        visit(Place::CloneKey);
-        Self(self.0)
-    }
-}
-
-impl Drop for Key {
-    fn drop(&mut self) {
-        visit(Place::DropKey);
-    }
-}
-
-#[derive(Debug, PartialEq)]
-struct Value(u32);
-
-impl Clone for Value {
-    fn clone(&self) -> Self {
-        visit(Place::CloneValue);
-        Self(self.0)
-    }
-}
-
-impl Drop for Value {
-    fn drop(&mut self) {
-        visit(Place::DropValue);
-    }
-}
 
 type Watched = Group<Key, Value>;
 
 /// Work that yields once.
-async fn soon(value: u32) -> Value {
+async fn soon(value: u64) -> Value {
     yield_now().await;
     Value(value)
 }
@@ -143,7 +50,7 @@ fn g08_panic_in_hash_leaves_everything_as_it_was() {
                 &|| _ = group.is_in_flight(&key),
             ];
             for ask in asks {
-                explode_at(Place::HashKey);
+                explode_at(Place::HashKey, 0);
                 assert_eq!(panic_text(ask), "in HashKey");
             }
         };
@@ -173,7 +80,7 @@ fn g08_panic_in_eq_leaves_the_flight_joinable() {
             &|| _ = group.is_in_flight(&key),
         ];
         for ask in asks {
-            explode_at(Place::EqKey);
+            explode_at(Place::EqKey, 0);
             assert_eq!(panic_text(ask), "in EqKey");
             assert_eq!(group.len(), 1);
         }
@@ -190,12 +97,12 @@ fn g08_panic_in_eq_leaves_the_flight_joinable() {
 fn g08_panic_in_clone_of_a_key_begins_no_flight() {
     limited(|| {
         let (group, key) = (Watched::new(), Key(1));
-        explode_at(Place::CloneKey);
+        explode_at(Place::CloneKey, 0);
         let mut call = Polled::new(group.run(&key, soon(1)));
         assert_eq!(panic_text(|| call.poll()), "in CloneKey");
         drop(call);
         assert_free(&group, &key);
-        explode_at(Place::CloneKey);
+        explode_at(Place::CloneKey, 0);
         let blocking = || group.run_blocking(&key, || unreachable!("it does not lead"));
         assert_eq!(panic_text(blocking), "in CloneKey");
         assert_free(&group, &key);
@@ -210,22 +117,22 @@ fn g08_panic_in_drop_of_a_key_comes_after_the_landing() {
         let (group, key) = (Watched::new(), Key(1));
         let mut leader = Polled::pending(group.run(&key, soon(2)));
         let mut follower = Polled::pending(group.run(&key, soon(3)));
-        explode_at(Place::DropKey);
+        explode_at(Place::DropKey, 0);
         assert_eq!(panic_text(|| leader.poll()), "in DropKey");
         assert_eq!(follower.woken_value().0, 2);
         assert_free(&group, &key);
 
-        explode_at(Place::DropKey);
+        explode_at(Place::DropKey, 0);
         assert_eq!(panic_text(|| group.run_blocking(&key, || Value(1))), "in DropKey");
         assert_free(&group, &key);
 
         // Abandoned by its only caller, and forgotten.
         let abandoned = Polled::pending(group.run(&key, pending()));
-        explode_at(Place::DropKey);
+        explode_at(Place::DropKey, 0);
         assert_eq!(panic_text(|| drop(abandoned)), "in DropKey");
         assert_free(&group, &key);
         let mut forgotten = Polled::pending(group.run(&key, soon(4)));
-        explode_at(Place::DropKey);
+        explode_at(Place::DropKey, 0);
         assert_eq!(panic_text(|| group.forget(&key)), "in DropKey");
         assert_free(&group, &key);
         assert_eq!(forgotten.woken_value().0, 4);
@@ -242,7 +149,7 @@ fn g08_panic_in_drop_of_a_key_that_the_last_follower_buries() {
         let leader = Polled::pending(group.run(&key, pending()));
         let follower = Polled::pending(group.run(&key, pending()));
         drop(leader);
-        explode_at(Place::DropKey);
+        explode_at(Place::DropKey, 0);
         assert_eq!(panic_text(|| drop(follower)), "in DropKey");
         assert_free(&group, &key);
     });
@@ -258,11 +165,11 @@ fn g08_panic_in_clone_of_a_value_hits_one_caller() {
             let mut one = Polled::pending(group.run(&key, soon(3)));
             let mut other = Polled::pending(group.run(&key, soon(3)));
             if leader_clones {
-                explode_at(Place::CloneValue);
+                explode_at(Place::CloneValue, 0);
                 assert_eq!(panic_text(|| leader.poll()), "in CloneValue");
             } else {
                 assert_eq!(leader.woken_value().0, 2);
-                explode_at(Place::CloneValue);
+                explode_at(Place::CloneValue, 0);
                 assert_eq!(panic_text(|| other.poll()), "in CloneValue");
                 other = Polled::new(group.run(&key, async { Value(2) }));
                 assert!(group.is_empty());
@@ -287,7 +194,7 @@ fn g08_panic_in_drop_of_a_value_leaves_no_stuck_key() {
         let mut leader = Polled::pending(group.run(&key, soon(2)));
         let follower = Polled::pending(group.run(&key, soon(3)));
         let value = leader.woken_value();
-        explode_at(Place::DropValue);
+        explode_at(Place::DropValue, 0);
         assert_eq!(panic_text(|| drop(follower)), "in DropValue");
         assert_eq!(value.0, 2);
         assert_free(&group, &key);
@@ -297,7 +204,7 @@ fn g08_panic_in_drop_of_a_value_leaves_no_stuck_key() {
 /// Has the group called again at `place`, in every way there is, with the key itself and another.
 fn call_again_at(place: Place, group: &Watched) {
     let group = group.clone();
-    trap(place, move || {
+    trap(place, 0, move || {
         for key in [Key(1), Key(2)] {
             let in_flight = group.is_in_flight(&key);
             assert!(!group.forget_unshared(&key) || in_flight);
@@ -415,7 +322,7 @@ fn g09_debug_of_a_locked_group_does_not_block() {
         let leader = Polled::pending(group.run(&key, pending()));
         assert_eq!(format!("{group:?}"), "Group { len: 1 }");
         let handle = group.clone();
-        trap(Place::EqKey, move || assert_eq!(format!("{handle:?}"), "Group { .. }"));
+        trap(Place::EqKey, 0, move || assert_eq!(format!("{handle:?}"), "Group { .. }"));
         assert!(group.is_in_flight(&key));
         drop(leader);
         assert_free(&group, &key);
@@ -530,9 +437,9 @@ fn g08_panic_anywhere_in_any_call_leaves_no_stuck_key() {
                         let key = Key(1);
                         let leader =
                             is_in_flight.then(|| Polled::pending(group.run(&key, pending())));
-                        explode_later_at(place, visits);
+                        explode_at(place, visits);
                         let _ = catch_unwind(AssertUnwindSafe(|| scenario(&group)));
-                        let has_exploded = TRAPS.take().is_empty();
+                        let has_exploded = !disarm();
                         // `forget` and `max_age` take it away.
                         drop(leader);
                         assert!(group.is_empty(), "{name}, {place:?} {visits}, {is_in_flight}");
@@ -602,7 +509,7 @@ fn g08_panic_in_a_key_among_others_that_hash_alike() {
                 keys.iter().map(|key| Polled::pending(group.run(key, soon(1)))).collect();
             let newcomer = Key(100);
             for place in [Place::EqKey, Place::CloneKey] {
-                explode_at(place);
+                explode_at(place, 0);
                 let call = || group.run_blocking(&newcomer, || unreachable!("it does not lead"));
                 assert_eq!(panic_text(call), format!("in {place:?}"), "{others} others");
                 assert_eq!(group.len(), leaders.len());

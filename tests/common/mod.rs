@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "every test file uses a part of its own")]
 
 pub(crate) mod sequences;
+pub(crate) mod traps;
 
 use std::{
     any::Any,
