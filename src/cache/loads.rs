@@ -60,9 +60,10 @@
 //!
 //! **Memory order.** That a flight which I3 does not find has begun later is a matter of two words: I2 writes one and
 //! I3 reads the other, M2 writes the other and M3 reads the one. So there is a sequentially consistent fence
-//! between I2 and I3, or A2 and A3, and one between M2 and M3. A load that begins after I1, or after A1, sees what happened before the invalidation, like
-//! the write to the database that it was for: by the stripe's mutex, or by the counter of stamps. The
-//! models of `loom-tests/cache.rs` check all of this, with each step left out or moved in turn.
+//! between I2 and I3, or A2 and A3, and one between M2 and M3. A load that begins after I1, or after A1, sees what
+//! happened before the invalidation, like the write to the database that it was for: by the stripe's mutex, or by
+//! the counter of stamps. The models of `loom-tests/cache.rs` check all of this, and `loom-tests/README.md` lists
+//! what they find if a step is left out or moved.
 
 use std::{collections::HashMap, hash::BuildHasherDefault, mem};
 
