@@ -1,8 +1,8 @@
 //! The cache: invalidations against whatever can happen to a load at the same time.
 //!
 //! A *row* is what loads read, with relaxed accesses: that a load which begins after an invalidation sees what
-//! was written before it must be the doing of the crate. The store is a log of which a
-//! look may miss the end (`src/cache/model.rs`); all the rest is the code that ships.
+//! was written before it must be the doing of the crate. The store is one of
+//! which a look may miss the latest state (`src/cache/model.rs`); all the rest is the code that ships.
 
 use std::{collections::HashMap, time::Duration};
 

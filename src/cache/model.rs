@@ -1,28 +1,27 @@
-//! The store of the models: a log of what was done to each key, with moka's face as far as it is used.
+//! The store of the models, with moka's face as far as it is used: one atomic word says which of all states that it
+//! has ever had is the latest.
 //!
-//! A look reads how long the log is without any order, and so may miss what was done last, unless something
-//! else has told it: like moka's readers, which take no lock. That an invalidation is seen must be the doing of
-//! the crate.
+//! Who looks reads the word and takes no lock, as moka's readers do; who writes exchanges it; who removes what is
+//! not there writes nothing. None of this orders anything else: a look may miss what was done last, unless
+//! something else has told it, and that must be the doing of the crate. The mutex is `std`'s, which loom does not
+//! see; it is never held where loom may interrupt.
 
 use std::{
     borrow::Borrow,
     hash::{BuildHasher, Hash},
     marker::PhantomData,
+    sync::{Arc, Mutex},
 };
 
 use super::{ReadThrough, ReadThroughBuilder};
-use crate::sync::{AtomicU64, Mutex, Ordering, lock};
+use crate::sync::{AtomicU64, Ordering};
+
+type State<K, T> = Arc<[Arc<(K, T)>]>;
 
 pub(super) struct Store<K, T, S> {
-    log: Mutex<Vec<Change<K, T>>>,
-    length: AtomicU64,
+    latest: AtomicU64,
+    states: Mutex<Vec<State<K, T>>>,
     _hasher: S,
-}
-
-enum Change<K, T> {
-    Put(K, T),
-    /// Of what was put at this place of the log.
-    Removed(usize),
 }
 
 impl<K: Eq + Hash, T: Clone, S> Store<K, T, S> {
@@ -30,10 +29,10 @@ impl<K: Eq + Hash, T: Clone, S> Store<K, T, S> {
     where
         K: Borrow<Q>,
     {
-        // Relaxed: see above.
-        let seen = self.length.load(Ordering::Relaxed) as usize;
-        let log = lock(&self.log);
-        latest(&log[..seen], key).map(|(_, value)| value.clone())
+        // Relaxed, everywhere here: see above.
+        let state = self.state(self.latest.load(Ordering::Relaxed));
+        let entry = state.iter().find(|entry| entry.0.borrow() == key)?;
+        Some(entry.1.clone())
     }
 
     pub(super) fn contains_key<Q: ?Sized + Eq>(&self, key: &Q) -> bool
@@ -44,52 +43,62 @@ impl<K: Eq + Hash, T: Clone, S> Store<K, T, S> {
     }
 
     pub(super) fn insert(&self, key: K, value: T) {
-        self.append(&mut lock(&self.log), Change::Put(key, value));
+        let entry = Arc::new((key, value));
+        self.change(&entry.0, Some(&entry));
     }
 
     pub(super) fn invalidate<Q: ?Sized + Eq>(&self, key: &Q)
     where
         K: Borrow<Q>,
     {
-        let mut log = lock(&self.log);
-        if let Some(place) = latest(&log, key).map(|(place, _)| place) {
-            self.append(&mut log, Change::Removed(place));
-        }
+        self.change(key, None);
     }
 
     /// moka compares dates, which leaves a doubt about what is stored at the same instant. So nothing is
     /// removed here: that it is not found must be the doing of others.
     pub(super) fn invalidate_all(&self) {}
 
-    fn append(&self, log: &mut Vec<Change<K, T>>, change: Change<K, T>) {
-        log.push(change);
-        // Relaxed: as above.
-        self.length.store(log.len() as u64, Ordering::Relaxed);
+    /// Puts something into the place of what is there under the key.
+    fn change<Q: ?Sized + Eq>(&self, key: &Q, with: Option<&Arc<(K, T)>>)
+    where
+        K: Borrow<Q>,
+    {
+        let mut latest = self.latest.load(Ordering::Relaxed);
+        loop {
+            let state = self.state(latest);
+            let others = state.iter().filter(|entry| entry.0.borrow() != key);
+            let changed: State<K, T> = others.chain(with).cloned().collect();
+            if with.is_none() && changed.len() == state.len() {
+                return;
+            }
+            let next = {
+                let mut states = self.states.lock().expect("nothing panics while it is locked");
+                states.push(changed);
+                states.len() as u64 - 1
+            };
+            let exchanged =
+                self.latest.compare_exchange(latest, next, Ordering::Relaxed, Ordering::Relaxed);
+            match exchanged {
+                Ok(_) => return,
+                Err(now) => latest = now,
+            }
+        }
     }
-}
-
-/// What was put last under the key, unless it was removed, and its place.
-fn latest<'l, K, T, Q>(log: &'l [Change<K, T>], key: &Q) -> Option<(usize, &'l T)>
-where
-    K: Borrow<Q>,
-    Q: ?Sized + Eq,
-{
-    let puts = log.iter().enumerate().filter_map(|(place, change)| match change {
-        Change::Put(k, value) if k.borrow() == key => Some((place, value)),
-        _ => None,
-    });
-    let last = puts.last()?;
-    let is_removed = |change: &Change<K, T>| matches!(change, Change::Removed(p) if *p == last.0);
-    (!log.iter().any(is_removed)).then_some(last)
 }
 
 impl<K, T, S> Store<K, T, S> {
     fn new(hasher: S) -> Self {
-        Self { log: Mutex::new(Vec::new()), length: AtomicU64::new(0), _hasher: hasher }
+        let states = Mutex::new(vec![Arc::new([]) as State<K, T>]);
+        Self { latest: AtomicU64::new(0), states, _hasher: hasher }
     }
 
     pub(super) fn entry_count(&self) -> u64 {
-        self.length.load(Ordering::Relaxed)
+        self.state(self.latest.load(Ordering::Relaxed)).len() as u64
+    }
+
+    fn state(&self, number: u64) -> State<K, T> {
+        let states = self.states.lock().expect("nothing panics while it is locked");
+        Arc::clone(&states[number as usize])
     }
 }
 
