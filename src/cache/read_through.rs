@@ -132,14 +132,9 @@ where
         Q: ?Sized + Eq + Hash + ToOwned<Owned = K>,
         F: Future<Output = Result<V, E>>,
     {
-        let core = &*self.core;
-        match core.look_up(key) {
+        match self.core.look_up(key) {
             Looked::Answer(answer) => answer,
-            Looked::Due(value, of) => {
-                let work = core.load(key, Some(of), load);
-                core.refreshed(value, core.call(key).max_followers(0).run(work).await)
-            }
-            Looked::Nothing => core.loaded(core.call(key).run(core.load(key, None, load)).await),
+            looked => self.core.fetch(key, looked, load).await,
         }
     }
 
@@ -460,7 +455,7 @@ where
     }
 
     /// Of a caller that had nothing.
-    pub(super) fn loaded(&self, answer: Result<Outcome<Result<V, E>>, CallError>) -> Result<V, E> {
+    fn loaded(&self, answer: Result<Outcome<Result<V, E>>, CallError>) -> Result<V, E> {
         match answer {
             Ok(outcome) => outcome.value,
             Err(error) => unwind(&error),
@@ -482,6 +477,23 @@ where
                 self.tell(|observer| observer.missed());
                 self.loaded(answer)
             }
+        }
+    }
+
+    /// What a look did not find. One place to wait at, so that a call that finds its value is small.
+    pub(super) async fn fetch<Q, F>(&self, key: &Q, looked: Looked<V, E>, load: F) -> Result<V, E>
+    where
+        K: Borrow<Q>,
+        Q: ?Sized + Eq + Hash + ToOwned<Owned = K>,
+        F: Future<Output = Result<V, E>>,
+    {
+        match looked {
+            Looked::Answer(answer) => answer,
+            Looked::Due(value, of) => {
+                let work = self.load(key, Some(of), load);
+                self.refreshed(value, self.call(key).max_followers(0).run(work).await)
+            }
+            Looked::Nothing => self.loaded(self.call(key).run(self.load(key, None, load)).await),
         }
     }
 

@@ -72,7 +72,7 @@ where
                 drop(core.call(key).max_followers(0).spawn(work));
                 Ok(value)
             }
-            Looked::Nothing => core.loaded(core.call(key).run(core.load(key, None, load)).await),
+            looked => core.fetch(key, looked, load).await,
         }
     }
 }

@@ -99,7 +99,7 @@ fn bound(kind: &str, contender: &str) -> Option<Bound> {
     const ASYNC: &str = <Async<u64, u64> as Cache<u64, u64>>::NAME;
     let (ratio, allocations) = match (kind, contender) {
         (HIT | HIT_STRING, BLOCKING) => (1.08, 0.05),
-        (HIT | HIT_STRING, ASYNC) => (1.13, 0.05),
+        (HIT | HIT_STRING, ASYNC) => (1.11, 0.05),
         (MISS, BLOCKING) => (1.25, 0.05),
         (MISS, ASYNC) => (1.28, 0.05),
         (MISS_STRING, BLOCKING) => (1.27, 1.05),
