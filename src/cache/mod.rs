@@ -110,7 +110,7 @@
 //!
 //! | | moka's `get_with`, `try_get_with` | `ReadThrough` |
 //! |---|---|---|
-//! | a hit | 4 % more than moka's `get`; async 46 % | 5 % more; async 7 %; the clock is read once more where values become stale, 37 % (`cargo run --release -p cache-load` in the repository, for `u64` on one thread) |
+//! | a hit | 4 % more than moka's `get`; async 46 % | 5 % more; async 6 %; the clock is read once more where values become stale, 37 % (`cargo run --release -p cache-load` in the repository, for `u64` on one thread) |
 //! | an invalidation while a load is under way | the load's value is inserted afterwards, and stays. (So in other caches: [Guava][guava], [Caffeine's refresh][caffeine]) | the load's value is not kept, and not joined |
 //! | `invalidate_all` | compares dates: what was inserted at the same tick of the clock stays | compares an order of loads |
 //! | `insert` while a load is under way | the load's value replaces it | the load's value is not kept |
