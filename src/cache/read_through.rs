@@ -231,6 +231,11 @@ where
     /// names.insert(&7, "Seven".to_owned());
     /// assert_eq!(names.get_if_present(&7).as_deref(), Some("Seven"));
     /// ```
+    ///
+    /// # Panics
+    ///
+    /// If code of the caller's does that is run for it, like moka's weigher or a
+    /// [`time_to_live_of`](super::ReadThroughBuilder::time_to_live_of). The key is not stuck then.
     pub fn insert<Q>(&self, key: &Q, value: V)
     where
         K: Borrow<Q>,
