@@ -164,7 +164,7 @@ class Chart {
       if (!none) path += `${gap ? "M" : "L"}${this.at(point, field)}`;
       gap = none;
     }
-    return `<path class="${name}" d="${path}"/>`;
+    return `<path class="under ${name}" d="${path}"/><path class="${name}" d="${path}"/>`;
   }
 
   between(above, below, name) {

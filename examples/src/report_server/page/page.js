@@ -106,7 +106,7 @@ document.querySelector(".scale").addEventListener("change", (event) => {
 function showFigures({ point, saved, air }) {
   const { requests_per_second: requests, executions_per_second: executions } = point;
   text("requests", count(requests));
-  text("requests-note", air.requests ? `${count(air.requests)} waiting` : "none waiting");
+  text("requests-note", air.requests ? `${count(air.requests)} in flight` : "none in flight");
   text("executions", count(executions));
   text("executions-note", executions ? `one for ${plural(requests / executions, "request")}` : "");
   text("saved", requests ? `${hundredths.format(100 * Math.max(0, 1 - executions / requests))} %` : "–");
@@ -200,6 +200,7 @@ function showAir(air) {
 /* Events. */
 
 let points = [];
+let events = null;
 let heard = performance.now();
 
 function state(state, label) {
@@ -210,7 +211,8 @@ function state(state, label) {
 }
 
 function listen() {
-  const events = new EventSource("events");
+  events?.close();
+  events = new EventSource("events");
   events.addEventListener("minute", ({ data }) => {
     points = JSON.parse(data);
     heard = performance.now();
@@ -240,8 +242,11 @@ setInterval(() => {
   if (performance.now() - heard > 3000) state("lost", "Reconnecting");
 }, 1000);
 
+// A browser may keep a page that was left, with its connection, and the load would go on for it.
+addEventListener("pagehide", () => events.close());
+addEventListener("pageshow", listen);
+
 text("address", location.origin);
 showChosen();
 rates.draw();
 latencies.draw();
-listen();
