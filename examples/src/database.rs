@@ -6,9 +6,8 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicUsize, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
 };
 
 use async_channel::{Receiver, Sender};
@@ -21,8 +20,6 @@ pub struct Database {
     // The connections that are not in use. Who takes one out puts it back.
     idle: (Sender<Connection>, Receiver<Connection>),
     queries: Arc<AtomicUsize>,
-    // Nanoseconds.
-    busy: Arc<AtomicU64>,
 }
 
 impl Database {
@@ -34,7 +31,7 @@ impl Database {
         for _ in 0..connections {
             give_back(&idle.0, Connection::open_with_flags(path, flags)?);
         }
-        Ok(Self { idle, queries: Arc::default(), busy: Arc::default() })
+        Ok(Self { idle, queries: Arc::default() })
     }
 
     /// For tasks.
@@ -66,17 +63,9 @@ impl Database {
         self.queries.load(Relaxed)
     }
 
-    /// How long a query takes, on the mean of all so far.
-    pub fn mean(&self) -> Duration {
-        let nanos = self.busy.load(Relaxed) / (self.queries() as u64).max(1);
-        Duration::from_nanos(nanos)
-    }
-
     fn run<T>(&self, connection: Connection, query: impl FnOnce(&Connection) -> T) -> T {
         self.queries.fetch_add(1, Relaxed);
-        let begun = Instant::now();
         let answer = query(&connection);
-        self.busy.fetch_add(begun.elapsed().as_nanos() as u64, Relaxed);
         give_back(&self.idle.0, connection);
         answer
     }

@@ -8,21 +8,22 @@ use std::{
 
 use tokio::{
     sync::watch,
-    time::{self, MissedTickBehavior},
+    time::{self, Instant, MissedTickBehavior},
 };
 
 use super::{
     cached::Cached,
     load::Load,
     moment::{Air, Latest, Moment, Point, Saved, millis},
+    plan::Way,
     tally::Tally,
-    traffic::{Traffic, Way},
+    traffic::Traffic,
 };
 use crate::database::Database;
 
 const MOMENT: Duration = Duration::from_millis(250);
-/// A minute.
-const KEPT: usize = 240;
+/// A minute, with both its ends.
+const KEPT: usize = 241;
 /// Rates and percentiles are those of a second: of one moment they would jump about.
 const SECOND: usize = 4;
 
@@ -72,7 +73,7 @@ fn lock(points: &Mutex<VecDeque<Point>>) -> MutexGuard<'_, VecDeque<Point>> {
     points.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What was pushed first goes if there are more than so many.
+/// Keeps the latest `at_most`.
 fn push<T>(queue: &mut VecDeque<T>, value: T, at_most: usize) {
     if queue.len() == at_most {
         queue.pop_front();
@@ -85,33 +86,38 @@ struct Clock {
     load: Load,
     database: Database,
     cached: Cached,
+    start: Instant,
     number: u64,
-    saved: Saved,
+    reports: u64,
+    // Of the database, before the server was started.
+    queries: usize,
     // All ways together, a tally for each moment.
     second: VecDeque<Tally>,
 }
 
 impl Clock {
     fn new(traffic: Traffic, load: Load, database: Database, cached: Cached) -> Self {
-        let (number, saved, second) = (0, Saved::default(), VecDeque::new());
-        Self { traffic, load, database, cached, number, saved, second }
+        let (start, queries, second) = (Instant::now(), database.queries(), VecDeque::new());
+        Self { traffic, load, database, cached, start, number: 0, reports: 0, queries, second }
     }
 
     fn tick(&mut self) -> Moment {
         self.number += 1;
         let mut news = Tally::default();
         self.traffic.news().iter().for_each(|tally| news.merge(tally));
-        self.saved.add(&news, self.database.mean());
+        self.reports += news.reports;
+        let queries = (self.database.queries() - self.queries) as u64;
         push(&mut self.second, news, SECOND);
 
-        let load = self.load.running();
-        let latest = Way::ALL.into_iter().zip(self.load.latest()).zip(self.traffic.latest());
+        let (load, left) = self.load.running().unzip();
+        let latest = Way::ALL.into_iter().zip(self.traffic.latest());
         Moment {
             point: self.point(load.as_ref().map(|plan| plan.way)),
             load,
-            saved: self.saved.clone(),
+            left_s: left.map(|left| left.as_secs_f64()),
+            saved: Saved::new(self.reports, queries),
             air: Air::new(&self.traffic.in_the_air()),
-            latest: latest.map(|((way, plan), tally)| Latest::new(way, plan, &tally)).collect(),
+            latest: latest.map(|(way, loaded)| Latest::new(way, loaded.as_ref())).collect(),
             cache: self.cached.counted(),
         }
     }
@@ -123,6 +129,7 @@ impl Clock {
         let seconds = second.since.elapsed().as_secs_f64();
         Point {
             number: self.number,
+            at_s: self.start.elapsed().as_secs_f64(),
             requests_per_second: second.requests() as f64 / seconds,
             executions_per_second: second.executions() as f64 / seconds,
             p50_ms: second.percentile(50).map(millis),

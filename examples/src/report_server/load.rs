@@ -1,12 +1,13 @@
-//! The load: clients that ask over real sockets, each for one report after the other.
+//! The load: clients that send requests over real sockets, each one after the other.
+//!
+//! A load ends after a minute, when its last viewer has left, when it is stopped, or when another one replaces it.
 
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use anyhow::ensure;
 use axum::{
     body::Bytes,
     http::{Response, Uri},
@@ -17,48 +18,25 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use serde::{Deserialize, Serialize};
-use tokio::{task::JoinSet, time};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{self, Instant},
+};
 
-use super::traffic::{Traffic, Way};
-use crate::orders::{BUSINESSES, REGIONS};
+use super::{
+    plan::{Plan, Way},
+    traffic::Traffic,
+};
 
-/// What a load is to be.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Plan {
-    pub way: Way,
-    pub clients: usize,
-    /// How many different reports they ask for.
-    pub reports: usize,
-}
-
-/// Each client takes two file descriptors, because the server is in the same process.
-pub const CLIENTS: usize = 400;
-pub const REPORTS: usize = REGIONS.len() * BUSINESSES as usize;
-
+/// A load that nobody stops ends after this time.
+pub const LENGTH: Duration = Duration::from_secs(60);
+/// A page that is reloaded, or that has lost its connection, is back within this time.
+const ABSENCE: Duration = Duration::from_secs(3);
 /// After an error, so that clients of a server that is gone do not spin.
 const PAUSE: Duration = Duration::from_millis(200);
 
-impl Plan {
-    pub fn check(&self) -> anyhow::Result<()> {
-        ensure!((1..=CLIENTS).contains(&self.clients), "there can be 1 to {CLIENTS} clients");
-        ensure!((1..=REPORTS).contains(&self.reports), "there can be 1 to {REPORTS} reports");
-        Ok(())
-    }
-
-    /// What its clients ask the server at `address` for: the regions in turn, then the next business.
-    pub fn uris(&self, address: SocketAddr) -> Vec<Uri> {
-        let uri = |report| {
-            let (business, region) = (report / REGIONS.len(), REGIONS[report % REGIONS.len()]);
-            let prefix = self.way.prefix();
-            let uri = format!("http://{address}{prefix}/report/{region}?business={business}");
-            uri.parse().expect("a region needs no escaping")
-        };
-        (0..self.reports).map(uri).collect()
-    }
-}
-
-/// A client with a connection for each request that is under way.
+/// A client with a connection for each request in flight.
 #[derive(Clone)]
 pub struct Requests(Client<HttpConnector, Empty<Bytes>>);
 
@@ -71,12 +49,12 @@ impl Default for Requests {
 }
 
 impl Requests {
-    /// The whole response, and how long it took.
+    /// The whole response, and the time from sending the request to the last byte of the response.
     pub async fn get(&self, uri: Uri) -> anyhow::Result<(Response<Bytes>, Duration)> {
-        let asked = Instant::now();
+        let sent = Instant::now();
         let (head, body) = self.0.get(uri).await?.into_parts();
         let body = body.collect().await?.to_bytes();
-        Ok((Response::from_parts(head, body), asked.elapsed()))
+        Ok((Response::from_parts(head, body), sent.elapsed()))
     }
 }
 
@@ -86,49 +64,95 @@ pub struct Load {
     address: SocketAddr,
     traffic: Traffic,
     loads: Arc<Mutex<Loads>>,
+    viewers: watch::Sender<usize>,
 }
 
 #[derive(Default)]
 struct Loads {
-    // Aborts its clients when it is dropped.
-    running: Option<(Way, JoinSet<()>)>,
-    // Of each way.
-    latest: [Option<Plan>; Way::ALL.len()],
+    started: u64,
+    running: Option<Running>,
+}
+
+/// A load that runs. It ends when this is dropped.
+struct Running {
+    number: u64,
+    plan: Plan,
+    end: Instant,
+    traffic: Traffic,
+    // Dropping the set aborts the clients, which disconnect, and the task that waits for the end.
+    _tasks: JoinSet<()>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.traffic.end(self.plan.way);
+    }
+}
+
+/// Somebody who sees what the load does, until this is dropped.
+pub struct Viewer(watch::Sender<usize>);
+
+impl Drop for Viewer {
+    fn drop(&mut self) {
+        self.0.send_modify(|viewers| *viewers -= 1);
+    }
 }
 
 impl Load {
     /// For the server at `address`.
     pub fn new(address: SocketAddr, traffic: Traffic) -> Self {
-        Self { address, traffic, loads: Arc::default() }
+        Self { address, traffic, loads: Arc::default(), viewers: watch::Sender::default() }
     }
 
-    /// Starts one in place of the one that runs, whose clients disconnect.
+    /// Starts a load in place of the one that runs.
     pub fn start(&self, plan: Plan) {
         let mut loads = self.loads();
         loads.running = None;
-        self.traffic.begin(plan.way);
+        loads.started += 1;
+        let number = loads.started;
+        let end = Instant::now() + LENGTH;
+        self.traffic.begin(plan.clone());
+
         let (requests, uris) = (Requests::default(), Arc::<[Uri]>::from(plan.uris(self.address)));
-        let client = |_| client(requests.clone(), Arc::clone(&uris));
-        loads.running = Some((plan.way, (0..plan.clients).map(client).collect()));
-        let way = plan.way as usize;
-        loads.latest[way] = Some(plan);
+        let mut tasks = JoinSet::new();
+        for _ in 0..plan.clients {
+            let (way, traffic) = (plan.way, self.traffic.clone());
+            tasks.spawn(client(requests.clone(), Arc::clone(&uris), way, traffic));
+        }
+        let load = self.clone();
+        tasks.spawn(async move {
+            // Whichever comes first.
+            let _ = time::timeout_at(end, abandoned(load.viewers.subscribe())).await;
+            load.end(number);
+        });
+        let traffic = self.traffic.clone();
+        loads.running = Some(Running { number, plan, end, traffic, _tasks: tasks });
     }
 
-    /// Its clients disconnect.
+    /// Ends the load that runs.
     pub fn stop(&self) {
         self.loads().running = None;
     }
 
-    /// The one that runs.
-    pub fn running(&self) -> Option<Plan> {
+    /// The load that runs, and the time that is left to it.
+    pub fn running(&self) -> Option<(Plan, Duration)> {
         let loads = self.loads();
-        let (way, _) = loads.running.as_ref()?;
-        loads.latest[*way as usize].clone()
+        let Running { plan, end, .. } = loads.running.as_ref()?;
+        Some((plan.clone(), *end - Instant::now()))
     }
 
-    /// The latest one of each way.
-    pub fn latest(&self) -> [Option<Plan>; Way::ALL.len()] {
-        self.loads().latest.clone()
+    /// Counts a viewer in until the value is dropped.
+    pub fn viewer(&self) -> Viewer {
+        self.viewers.send_modify(|viewers| *viewers += 1);
+        Viewer(self.viewers.clone())
+    }
+
+    /// Ends this one, unless another one has replaced it.
+    fn end(&self, number: u64) {
+        let mut loads = self.loads();
+        if loads.running.as_ref().is_some_and(|running| running.number == number) {
+            loads.running = None;
+        }
     }
 
     fn loads(&self) -> MutexGuard<'_, Loads> {
@@ -136,12 +160,29 @@ impl Load {
     }
 }
 
-async fn client(requests: Requests, uris: Arc<[Uri]>) {
+/// Returns when there were viewers and the last one has left. A load that has none yet, as its request overtook
+/// theirs or came from a program, waits for the first one.
+async fn abandoned(mut viewers: watch::Receiver<usize>) {
+    const KEPT: &str = "the task that waits keeps a sender";
+    loop {
+        viewers.wait_for(|&viewers| viewers > 0).await.expect(KEPT);
+        viewers.wait_for(|&viewers| viewers == 0).await.expect(KEPT);
+        if time::timeout(ABSENCE, viewers.wait_for(|&viewers| viewers > 0)).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn client(requests: Requests, uris: Arc<[Uri]>, way: Way, traffic: Traffic) {
     let mut rng = Rng::new();
     loop {
         let uri = uris[rng.usize(..uris.len())].clone();
-        let answered = requests.get(uri).await;
-        if !answered.is_ok_and(|(response, _)| response.status().is_success()) {
+        let mut failed = true;
+        if let Ok((response, latency)) = requests.get(uri).await {
+            traffic.measured(way, latency);
+            failed = !response.status().is_success();
+        }
+        if failed {
             time::sleep(PAUSE).await;
         }
     }
@@ -149,18 +190,129 @@ async fn client(requests: Requests, uris: Arc<[Uri]>) {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::HashSet, net::Ipv4Addr};
+    use std::{convert::Infallible, io::ErrorKind, net::Ipv4Addr};
+
+    use axum::{Router, body::Body, response::IntoResponse};
+    use futures_util::stream;
+    use tokio::{
+        net::{TcpListener, TcpStream},
+        sync::mpsc,
+    };
 
     use super::*;
 
-    #[test]
-    fn all_reports_are_different() {
-        let plan = Plan { way: Way::Plain, clients: 1, reports: REPORTS };
-        plan.check().unwrap();
-        let uris = plan.uris((Ipv4Addr::LOCALHOST, 3_000).into());
-        assert_eq!(uris[5], "http://127.0.0.1:3000/plain/report/eu-north?business=1");
-        assert_eq!(uris.iter().collect::<HashSet<_>>().len(), REPORTS);
-        assert!(Plan { reports: REPORTS + 1, ..plan.clone() }.check().is_err());
-        assert!(Plan { clients: 0, ..plan }.check().is_err());
+    const PLAN: Plan = Plan { way: Way::Plain, clients: 1, reports: 1 };
+    /// The clock of these tests stands still while anything can run, so this is not needed by a fast machine.
+    const CLOSE: Duration = Duration::from_millis(500);
+
+    async fn listener() -> (TcpListener, Load) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let load = Load::new(listener.local_addr().unwrap(), Traffic::default());
+        (listener, load)
+    }
+
+    /// Waits until the client has gone, whose request has no response.
+    async fn disconnected(client: TcpStream) {
+        let give_up = Instant::now() + 2 * LENGTH;
+        loop {
+            time::timeout_at(give_up, client.readable()).await.expect("a load has no end").unwrap();
+            match client.try_read(&mut [0; 1_024]) {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+            }
+        }
+    }
+
+    fn is_close(time: Duration, to: Duration) -> bool {
+        (to..to + CLOSE).contains(&time)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_load_ends_after_a_minute() {
+        let (listener, load) = listener().await;
+        let _viewer = load.viewer();
+        let start = Instant::now();
+        load.start(PLAN);
+        let (client, _) = listener.accept().await.unwrap();
+        let (plan, left) = load.running().unwrap();
+        assert_eq!(plan, PLAN);
+        assert!(left <= LENGTH && left > LENGTH - CLOSE, "{left:?}");
+
+        disconnected(client).await;
+        assert!(is_close(start.elapsed(), LENGTH), "{:?}", start.elapsed());
+        assert_eq!(load.running(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_load_ends_when_its_last_viewer_leaves() {
+        let (listener, load) = listener().await;
+        let viewers = [load.viewer(), load.viewer()];
+        load.start(PLAN);
+        let (client, _) = listener.accept().await.unwrap();
+
+        let [first, last] = viewers;
+        drop(first);
+        time::sleep(3 * ABSENCE).await;
+        assert!(load.running().is_some(), "it has a viewer");
+
+        drop(last);
+        time::sleep(ABSENCE / 2).await;
+        let back = load.viewer();
+        time::sleep(3 * ABSENCE).await;
+        assert!(load.running().is_some(), "its page was reloaded");
+
+        let left = Instant::now();
+        drop(back);
+        disconnected(client).await;
+        assert!(is_close(left.elapsed(), ABSENCE), "{:?}", left.elapsed());
+        assert_eq!(load.running(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_a_load_is_not_that_of_the_next() {
+        let (_listener, load) = listener().await;
+        let start = Instant::now();
+        load.start(PLAN);
+        let first = load.loads().started;
+        time::sleep(LENGTH / 2).await;
+        load.start(PLAN);
+        // As if the end of the first had come while it was being replaced.
+        load.end(first);
+        time::sleep_until(start + LENGTH + CLOSE).await;
+        assert!(load.running().is_some());
+        time::sleep_until(start + LENGTH * 3 / 2 + CLOSE).await;
+        assert_eq!(load.running(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn latency_ends_with_the_last_byte_at_the_client() {
+        const HEAD: Duration = Duration::from_millis(200);
+        const REST: Duration = Duration::from_secs(2);
+        let (listener, load) = listener().await;
+        let (requested, mut requests) = mpsc::unbounded_channel();
+        let response = async move || {
+            requested.send(()).unwrap();
+            time::sleep(HEAD).await;
+            let rest = stream::unfold(0, async |sent| {
+                if sent == 1 {
+                    time::sleep(REST).await;
+                }
+                (sent < 2).then(|| (Ok::<_, Infallible>("half"), sent + 1))
+            });
+            Body::from_stream(rest).into_response()
+        };
+        tokio::spawn(axum::serve(listener, Router::new().fallback(response)).into_future());
+
+        load.start(PLAN);
+        // A client sends its second request after it has measured the first.
+        requests.recv().await.unwrap();
+        requests.recv().await.unwrap();
+        let latest = load.traffic.latest();
+        let latency = latest[Way::Plain as usize].as_ref().unwrap().tally.percentile(50).unwrap();
+        // Two digits of a latency are kept.
+        let (least, most) =
+            (0.98 * (HEAD + REST).as_secs_f64(), (HEAD + REST + CLOSE).as_secs_f64());
+        assert!((least..most).contains(&latency.as_secs_f64()), "{latency:?}");
     }
 }

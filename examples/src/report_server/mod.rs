@@ -6,8 +6,9 @@ mod endpoints;
 pub mod load;
 mod moment;
 mod page;
+pub mod plan;
 mod tally;
-pub mod traffic;
+mod traffic;
 
 use std::net::SocketAddr;
 
@@ -18,12 +19,7 @@ use axum::{
 };
 use shardflight::tower::CoalesceLayer;
 
-use self::{
-    cached::Cached,
-    clock::Moments,
-    load::Load,
-    traffic::{Traffic, Way},
-};
+use self::{cached::Cached, clock::Moments, load::Load, plan::Way, traffic::Traffic};
 use crate::{database::Database, reports::Reports};
 
 /// Everything, for the server at `address`, to which its own load connects. Needs a tokio runtime.
@@ -35,7 +31,7 @@ pub fn router(database: Database, address: SocketAddr) -> Router {
     let moments = Moments::start(traffic.clone(), load.clone(), database, cached.clone());
     Router::new()
         .route("/", get(page::page))
-        .route("/events", get(page::events).with_state(moments))
+        .route("/events", get(page::events).with_state((moments, load.clone())))
         .route("/load", post(page::start_load).delete(page::stop_load).with_state(load))
         .merge(cached_reports(traffic.clone()).with_state(cached))
         .merge(shared_reports(traffic).with_state(reports))

@@ -6,9 +6,8 @@ use serde::Serialize;
 use shardflight::StatsSnapshot;
 
 use super::{
-    load::Plan,
-    tally::Tally,
-    traffic::{InTheAir, Way},
+    plan::{Plan, Way},
+    traffic::{InTheAir, Loaded},
 };
 
 /// What the charts have of each moment.
@@ -16,8 +15,11 @@ use super::{
 pub struct Point {
     /// Counts moments since the server was started.
     pub number: u64,
+    /// Seconds since then. Moments do not come at exact intervals.
+    pub at_s: f64,
     pub requests_per_second: f64,
     pub executions_per_second: f64,
+    /// As the clients of a load measured it: none for other requests.
     pub p50_ms: Option<f64>,
     pub p99_ms: Option<f64>,
     /// The load that was running.
@@ -29,6 +31,8 @@ pub struct Point {
 pub struct Moment {
     pub point: Point,
     pub load: Option<Plan>,
+    /// Seconds until that load ends.
+    pub left_s: Option<f64>,
     pub saved: Saved,
     pub air: Air,
     pub latest: Vec<Latest>,
@@ -53,22 +57,19 @@ impl Counted {
     }
 }
 
-/// What was not executed since the server was started.
-#[derive(Clone, Debug, Default, Serialize)]
+/// Reports and queries since the server was started. Without the layer and the cache each report takes a query.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Saved {
-    pub requests: u64,
-    pub of: u64,
-    /// What they would have taken, each at the mean time of a query.
-    pub seconds: f64,
-    pub query_ms: f64,
+    pub reports: u64,
+    pub queries: u64,
+    /// Queries that were not needed.
+    pub saved: u64,
 }
 
 impl Saved {
-    pub fn add(&mut self, tally: &Tally, query: Duration) {
-        self.requests += tally.saved();
-        self.of += tally.requests();
-        self.seconds += tally.saved() as f64 * query.as_secs_f64();
-        self.query_ms = millis(query);
+    pub fn new(reports: u64, queries: u64) -> Self {
+        // Queries whose clients have gone may outnumber the reports.
+        Self { reports, queries, saved: reports.saturating_sub(queries) }
     }
 }
 
@@ -122,8 +123,13 @@ impl Air {
 #[derive(Clone, Debug, Serialize)]
 pub struct Latest {
     pub way: Way,
-    /// None if there was none, but requests of others.
-    pub plan: Option<Plan>,
+    /// None if this way has not yet been run: only a load has numbers.
+    pub ran: Option<Ran>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Ran {
+    pub plan: Plan,
     pub requests: u64,
     pub executions: u64,
     pub refused: u64,
@@ -133,11 +139,16 @@ pub struct Latest {
 }
 
 impl Latest {
-    pub fn new(way: Way, plan: Option<Plan>, tally: &Tally) -> Self {
+    pub fn new(way: Way, loaded: Option<&Loaded>) -> Self {
+        Self { way, ran: loaded.map(Ran::new) }
+    }
+}
+
+impl Ran {
+    fn new(Loaded { plan, tally, .. }: &Loaded) -> Self {
         let seconds = tally.time().as_secs_f64();
         Self {
-            way,
-            plan,
+            plan: plan.clone(),
             requests: tally.requests(),
             executions: tally.executions(),
             refused: tally.refused,
@@ -150,4 +161,30 @@ impl Latest {
 
 pub fn millis(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1_000.
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report_server::traffic::Traffic;
+
+    #[test]
+    fn saved_work_is_counted_in_queries() {
+        assert_eq!(Saved::new(1_000, 4).saved, 996);
+        assert_eq!(Saved::new(3, 4).saved, 0, "a query whose client has gone saved nothing");
+    }
+
+    #[test]
+    fn a_row_has_numbers_if_and_only_if_a_load_ran() {
+        let traffic = Traffic::default();
+        let plan = Plan { way: Way::Shared, clients: 1, reports: 1 };
+        traffic.begin(plan.clone());
+        let rows = Way::ALL.into_iter().zip(traffic.latest());
+        for (way, loaded) in rows {
+            let row = serde_json::to_value(Latest::new(way, loaded.as_ref())).unwrap();
+            let ran = row["ran"].as_object();
+            assert_eq!(ran.is_some(), way == plan.way, "{row}");
+            assert!(ran.is_none_or(|ran| ran["plan"]["clients"] == 1 && ran["requests"] == 0));
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! Answers counted by what they cost, and how long they took.
+//! Responses counted by what they cost, and how long clients waited for them.
 
 use std::time::{Duration, Instant};
 
@@ -28,17 +28,19 @@ impl Outcome {
     }
 }
 
-/// Answers since `since`.
+/// What happened since `since`.
 #[derive(Clone)]
 pub struct Tally {
     pub since: Instant,
     pub executed: u64,
     pub joined: u64,
     pub refused: u64,
+    /// Responses that are reports, and not errors. Without the layer and the cache each takes a query.
+    pub reports: u64,
     /// Executions that are no request's own, but those of a cache.
     pub loads: u64,
     last: Instant,
-    // Microseconds.
+    // As the clients of a load measured them, in microseconds.
     latencies: Histogram<u64>,
 }
 
@@ -46,20 +48,26 @@ impl Default for Tally {
     fn default() -> Self {
         let (now, digits) = (Instant::now(), 2);
         let latencies = Histogram::new(digits).expect("a histogram has between 0 and 5 digits");
-        let (executed, joined, refused, loads) = Default::default();
-        Self { since: now, executed, joined, refused, loads, last: now, latencies }
+        let (executed, joined, refused, reports, loads) = Default::default();
+        Self { since: now, executed, joined, refused, reports, loads, last: now, latencies }
     }
 }
 
 impl Tally {
-    pub fn add(&mut self, outcome: Outcome, latency: Duration) {
+    /// A response is on its way to its client.
+    pub fn answered(&mut self, outcome: Outcome, report: bool) {
         let count = match outcome {
             Outcome::Executed => &mut self.executed,
             Outcome::Joined => &mut self.joined,
             Outcome::Refused => &mut self.refused,
         };
         *count += 1;
+        self.reports += u64::from(report);
         self.last = Instant::now();
+    }
+
+    /// A client has got a whole response.
+    pub fn measured(&mut self, latency: Duration) {
         self.latencies.record(latency.as_micros() as u64).expect("the histogram grows");
     }
 
@@ -68,6 +76,7 @@ impl Tally {
         self.executed += other.executed;
         self.joined += other.joined;
         self.refused += other.refused;
+        self.reports += other.reports;
         self.loads += other.loads;
         self.since = self.since.min(other.since);
         self.last = self.last.max(other.last);
@@ -82,17 +91,12 @@ impl Tally {
         self.executed + self.loads
     }
 
-    /// Requests without an execution.
-    pub fn saved(&self) -> u64 {
-        self.joined.saturating_sub(self.loads)
-    }
-
-    /// How long it took until the last answer so far.
+    /// The time until the latest response.
     pub fn time(&self) -> Duration {
         self.last - self.since
     }
 
-    /// The latency that so many of a hundred requests did not exceed.
+    /// The latency that `percent` of the requests did not exceed.
     pub fn percentile(&self, percent: u8) -> Option<Duration> {
         let micros = self.latencies.value_at_percentile(percent.into());
         (!self.latencies.is_empty()).then(|| Duration::from_micros(micros))
@@ -120,14 +124,17 @@ mod tests {
     fn merged_tallies_are_one_of_all_answers() {
         let (mut a, mut b) = (Tally::default(), Tally::default());
         for millis in 1..=50 {
-            a.add(Outcome::Joined, Duration::from_millis(millis));
-            b.add(Outcome::Executed, Duration::from_millis(50 + millis));
+            a.answered(Outcome::Joined, true);
+            a.measured(Duration::from_millis(millis));
+            b.answered(Outcome::Executed, true);
+            b.measured(Duration::from_millis(50 + millis));
         }
-        b.add(Outcome::Refused, Duration::from_millis(100));
+        b.answered(Outcome::Refused, false);
+        b.measured(Duration::from_millis(100));
         b.loads = 7;
         a.merge(&b);
         assert_eq!((a.executed, a.joined, a.refused, a.requests()), (50, 50, 1, 101));
-        assert_eq!((a.executions(), a.saved()), (57, 43));
+        assert_eq!((a.executions(), a.reports), (57, 100));
         // Two digits of a latency are kept.
         let close = |got: Option<Duration>, millis: f64| {
             (got.unwrap().as_secs_f64() * 1_000. / millis - 1.).abs() < 0.03

@@ -1,4 +1,5 @@
-//! What becomes of requests: one middleware outside of the layer counts answers, one inside executions.
+//! Requests, counted: one middleware outside of the layer counts responses, one inside of it executions, and the
+//! clients of a load measure how long their requests took.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -12,37 +13,11 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use serde::{Deserialize, Serialize};
 
-use super::tally::{Outcome, Tally};
-
-/// The ways to ask for a report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Way {
-    /// Without the layer.
-    Plain,
-    /// With it.
-    Shared,
-    /// With it, too, but the answers have cookies.
-    Session,
-    /// With a cache.
-    Cached,
-}
-
-impl Way {
-    pub const ALL: [Self; 4] = [Self::Plain, Self::Shared, Self::Session, Self::Cached];
-
-    /// What its paths begin with.
-    pub fn prefix(self) -> &'static str {
-        match self {
-            Self::Plain => "/plain",
-            Self::Shared => "",
-            Self::Session => "/session",
-            Self::Cached => "/cached",
-        }
-    }
-}
+use super::{
+    plan::{Plan, Way},
+    tally::{Outcome, Tally},
+};
 
 /// All requests of one server. Clones are handles of the same.
 #[derive(Clone, Default)]
@@ -52,9 +27,18 @@ pub struct Traffic(Arc<Mutex<Counts>>);
 struct Counts {
     air: HashMap<Target, Air>,
     executions: u64,
-    // Since it was last asked, and since the latest load of that way began.
+    // Since it was last asked.
     news: [Tally; Way::ALL.len()],
-    latest: [Tally; Way::ALL.len()],
+    // The latest load of each way.
+    latest: [Option<Loaded>; Way::ALL.len()],
+}
+
+/// A load, and what was counted while it ran.
+#[derive(Clone)]
+pub struct Loaded {
+    pub plan: Plan,
+    pub tally: Tally,
+    running: bool,
 }
 
 /// What is asked for: path and query, and the way, which is the path's beginning.
@@ -79,9 +63,22 @@ pub struct InTheAir {
 }
 
 impl Traffic {
-    /// The requests that came in by this way are counted from zero again.
-    pub fn begin(&self, way: Way) {
-        self.counts().latest[way as usize] = Tally::default();
+    /// A load begins, and is counted from zero.
+    pub fn begin(&self, plan: Plan) {
+        let way = plan.way as usize;
+        self.counts().latest[way] = Some(Loaded { plan, tally: Tally::default(), running: true });
+    }
+
+    /// The load of this way has ended: later requests are not part of it.
+    pub fn end(&self, way: Way) {
+        if let Some(loaded) = &mut self.counts().latest[way as usize] {
+            loaded.running = false;
+        }
+    }
+
+    /// A client of a load has got a whole response.
+    pub fn measured(&self, way: Way, latency: Duration) {
+        self.counts().count(way, |tally| tally.measured(latency));
     }
 
     /// What was counted since this was last asked.
@@ -89,8 +86,8 @@ impl Traffic {
         take(&mut self.counts().news)
     }
 
-    /// What was counted since the latest load of each way began.
-    pub fn latest(&self) -> [Tally; Way::ALL.len()] {
+    /// The latest load of each way.
+    pub fn latest(&self) -> [Option<Loaded>; Way::ALL.len()] {
         self.counts().latest.clone()
     }
 
@@ -111,7 +108,7 @@ impl Traffic {
     /// A request has come in.
     fn request(&self, target: Target) -> Requested {
         self.counts().air.entry(target.clone()).or_default().requests += 1;
-        Requested { traffic: self.clone(), target, at: Instant::now() }
+        Requested { traffic: self.clone(), target }
     }
 
     /// It is being worked on.
@@ -127,10 +124,7 @@ impl Traffic {
     /// The cache has begun to load what is asked for by this path.
     pub(super) fn load(&self, path: String) -> Execution {
         let execution = self.execution((Way::Cached, path));
-        let (mut counts, way) = (self.counts(), Way::Cached as usize);
-        counts.news[way].loads += 1;
-        counts.latest[way].loads += 1;
-        drop(counts);
+        self.counts().count(Way::Cached, |tally| tally.loads += 1);
         execution
     }
 
@@ -141,6 +135,14 @@ impl Traffic {
 }
 
 impl Counts {
+    /// In the news, and in the load of this way, if one is running.
+    fn count(&mut self, way: Way, mut count: impl FnMut(&mut Tally)) {
+        count(&mut self.news[way as usize]);
+        if let Some(loaded) = self.latest[way as usize].as_mut().filter(|loaded| loaded.running) {
+            count(&mut loaded.tally);
+        }
+    }
+
     fn change(&mut self, target: &Target, change: impl FnOnce(&mut Air)) {
         let Entry::Occupied(mut entry) = self.air.entry(target.clone()) else { return };
         change(entry.get_mut());
@@ -154,15 +156,12 @@ impl Counts {
 struct Requested {
     traffic: Traffic,
     target: Target,
-    at: Instant,
 }
 
 impl Requested {
-    fn answered(self, outcome: Outcome) {
-        let (way, latency) = (self.target.0 as usize, self.at.elapsed());
-        let mut counts = self.traffic.counts();
-        counts.news[way].add(outcome, latency);
-        counts.latest[way].add(outcome, latency);
+    /// `report`: whether the response is a report, and not an error.
+    fn answered(self, outcome: Outcome, report: bool) {
+        self.traffic.counts().count(self.target.0, |tally| tally.answered(outcome, report));
     }
 }
 
@@ -195,10 +194,11 @@ pub async fn answers(
 ) -> Response {
     let requested = traffic.request((way, target(&request)));
     let response = next.run(request).await;
-    requested.answered(match way {
+    let outcome = match way {
         Way::Cached => Outcome::Joined,
         _ => Outcome::of(&response),
-    });
+    };
+    requested.answered(outcome, response.status().is_success());
     response
 }
 
@@ -246,17 +246,42 @@ mod tests {
     #[test]
     fn an_answer_counts_and_a_client_that_is_gone_does_not() {
         let traffic = Traffic::default();
-        traffic.request(target()).answered(Outcome::Executed);
-        traffic.request(target()).answered(Outcome::Joined);
+        traffic.request(target()).answered(Outcome::Executed, true);
+        traffic.request(target()).answered(Outcome::Joined, false);
         drop(traffic.request(target()));
 
         let [plain, shared, ..] = traffic.news();
         assert_eq!(plain.requests(), 0);
-        assert_eq!((shared.executed, shared.joined), (1, 1));
+        assert_eq!((shared.executed, shared.joined, shared.reports), (1, 1, 1));
         assert_eq!(traffic.news()[1].requests(), 0, "told already");
+    }
 
-        assert_eq!(traffic.latest()[1].requests(), 2);
-        traffic.begin(Way::Shared);
-        assert_eq!(traffic.latest()[1].requests(), 0);
+    #[test]
+    fn a_load_counts_what_came_while_it_ran() {
+        let traffic = Traffic::default();
+        let requests = |way: Way| {
+            let latest = traffic.latest();
+            latest[way as usize].as_ref().map(|loaded| loaded.tally.requests())
+        };
+        let answer = || traffic.request(target()).answered(Outcome::Executed, true);
+        answer();
+        assert_eq!(requests(Way::Shared), None, "there was no load");
+
+        let plan = Plan { way: Way::Shared, clients: 1, reports: 1 };
+        traffic.begin(plan.clone());
+        assert_eq!(requests(Way::Shared), Some(0));
+        answer();
+        traffic.measured(Way::Shared, Duration::from_secs(1));
+        traffic.end(Way::Shared);
+        answer();
+        traffic.measured(Way::Shared, Duration::from_secs(9));
+        assert_eq!(requests(Way::Shared), Some(1));
+        let slowest = traffic.latest()[1].as_ref().unwrap().tally.percentile(99).unwrap();
+        assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+        assert_eq!(requests(Way::Plain), None);
+        assert_eq!(traffic.news()[1].requests(), 3, "the news has all");
+
+        traffic.begin(plan);
+        assert_eq!(requests(Way::Shared), Some(0));
     }
 }

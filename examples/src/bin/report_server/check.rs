@@ -16,8 +16,8 @@ use examples::{
     orders::REGIONS,
     report_server::{
         cached::RENEWED,
-        load::{Plan, Requests},
-        traffic::Way,
+        load::Requests,
+        plan::{Plan, Way},
     },
 };
 use http_body_util::BodyExt;
@@ -58,7 +58,7 @@ pub(crate) async fn check(database: &Database, address: SocketAddr) -> anyhow::R
     check_page("with the layer", Way::Shared, address).await?;
     let moment = check_page("with a cache", Way::Cached, address).await?;
     let rate = moment["cache"]["hit_rate"].as_f64().context("the page shows no hit rate")?;
-    println!("and {:.2} % of the look-ups in the cache waited for nothing", rate * 100.);
+    println!("and {:.2} % of the cache lookups were hits", rate * 100.);
     ensure!(rate > 0.5, "the page does not show that the cache is hit");
     Ok(())
 }
@@ -75,6 +75,19 @@ async fn check_page(name: &str, way: Way, address: SocketAddr) -> anyhow::Result
     // A cache may load nothing for more than a second.
     let some = requests > 0. && (executions > 0. || way == Way::Cached);
     ensure!(some && requests > 4. * executions, "the page does not show that they share");
+    ensure!(moment["point"]["p50_ms"].is_f64(), "the page shows no latency at the clients");
+    let saved = |name: &str| moment["saved"][name].as_u64().unwrap_or_default();
+    ensure!(saved("queries") >= CLIENTS as u64, "the page does not count queries");
+    ensure!(saved("saved") == saved("reports") - saved("queries"), "the page saves no queries");
+    // The bursts before were no loads, and are in no row.
+    for row in moment["latest"].as_array().context("the page has no rows")? {
+        let (of, requests) = (&row["way"], row["ran"]["requests"].as_u64());
+        let as_it_ran = match requests {
+            Some(requests) => *of != json!(Way::Plain) && requests > 0,
+            None => *of != json!(way),
+        };
+        ensure!(as_it_ran, "a row is not that of its latest load: {row}");
+    }
     Ok(moment)
 }
 

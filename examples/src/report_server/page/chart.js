@@ -1,7 +1,7 @@
 // A chart of the last minute: lines over time, what load ran, and a reading under the pointer.
 
-const KEPT = 240; // points, four a second
-const WAYS = { shared: "with", plain: "without", session: "Set\u2011Cookie", cached: "cached" };
+const SHOWN = 60; // seconds
+const WAYS = { shared: "with", plain: "without", session: "Set\u2011Cookie", cached: "cache" };
 
 class Chart {
   // `lines`: the fields of a point, each with its name, which is its class, too.
@@ -31,26 +31,38 @@ class Chart {
     this.draw();
   }
 
+  // Reads the point that is nearest to the pointer.
   point(x) {
-    this.read(Math.round(((this.right - x) / (this.right - this.left)) * (KEPT - 1)));
+    const away = this.points.map((point) => Math.abs(this.x(point) - x));
+    this.read(away.length ? away.length - 1 - away.indexOf(Math.min(...away)) : null);
   }
 
   read(cross) {
-    const last = Math.min(this.points.length, KEPT) - 1;
+    const last = this.points.length - 1;
     this.cross = cross === null || last < 0 ? null : Math.max(0, Math.min(last, cross));
     this.draw();
   }
 
+  // Seconds before the last point.
+  ago(point) {
+    return this.points.at(-1).at_s - point.at_s;
+  }
+
   x(point) {
-    const ago = this.points.at(-1).number - point.number;
-    return this.right - (ago / (KEPT - 1)) * (this.right - this.left);
+    return this.back(this.ago(point));
+  }
+
+  back(ago) {
+    return this.right - (ago / SHOWN) * (this.right - this.left);
   }
 
   y(value) {
     const { floor, top, log, zero } = this;
     const place = (value) => {
       if (!log) return value;
-      return zero ? Math.log1p(value) : Math.log(Math.max(value, floor) / floor);
+      // An axis with a zero is linear up to one, which takes as much room as a decade.
+      if (zero) return value < 1 ? value : 1 + Math.log10(value);
+      return Math.log10(Math.max(value, floor) / floor);
     };
     return this.bottom - (place(value) / place(top)) * (this.bottom - this.high);
   }
@@ -78,7 +90,7 @@ class Chart {
     const { clientWidth: width, clientHeight: height } = this.element;
     if (!width) return;
     const marks = this.scale();
-    [this.left, this.right, this.high, this.bottom] = [54, width - 1, 8, height - 42];
+    [this.left, this.right, this.high, this.bottom] = [60, width - 1, 8, height - 42];
     this.svg.innerHTML = [
       ...marks.map((mark) => this.mark(mark)),
       ...(width < 320 ? [60, 30, 0] : [60, 45, 30, 15, 0]).map((ago) => this.time(ago)),
@@ -88,7 +100,11 @@ class Chart {
     ].join("");
     const [before, empty] = [this.cross ?? 0, this.empty()];
     this.element.setAttribute("aria-label",
-      empty ? this.nothing : this.reading(this.points.at(-1 - before), before / 4));
+      empty ? this.nothing : this.told(this.points.at(-1 - before)));
+  }
+
+  told(point) {
+    return this.reading(point, this.ago(point));
   }
 
   empty() {
@@ -112,7 +128,7 @@ class Chart {
   }
 
   time(ago) {
-    const x = this.right - (ago / 60) * (this.right - this.left);
+    const x = this.back(ago);
     const anchor = { 60: "start", 0: "end" }[ago] ?? "middle";
     const label = ago ? `−${ago} s` : "now";
     return `<text x="${x}" y="${this.bottom + 37}" text-anchor="${anchor}">${label}</text>`;
@@ -148,7 +164,7 @@ class Chart {
       if (!none) path += `${gap ? "M" : "L"}${this.at(point, field)}`;
       gap = none;
     }
-    return `<path class="${name}" d="${path}"/>`;
+    return `<path class="under ${name}" d="${path}"/><path class="${name}" d="${path}"/>`;
   }
 
   between(above, below, name) {
@@ -163,7 +179,7 @@ class Chart {
     this.box.hidden = !point;
     if (!point) return "";
     const x = this.x(point);
-    this.box.textContent = this.reading(point, this.cross / 4);
+    this.box.textContent = this.told(point);
     const beside = x > this.right / 2 ? x - 10 - this.box.offsetWidth : x + 10;
     this.box.style.left = `${Math.max(0, beside)}px`;
     return `<path class="cross" d="M${x} ${this.high}V${this.bottom}"/>`;

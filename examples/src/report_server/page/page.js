@@ -3,11 +3,11 @@
 const $ = (id) => document.getElementById(id);
 const text = (id, what) => { $(id).textContent = what; };
 
-const ago = (s) => (s ? `${tenths.format(s)} s ago` : "now");
+const ago = (s) => (s >= 0.05 ? `${tenths.format(s)} s ago` : "now");
 const rates = new Chart(document.querySelector("#rates .chart"), {
   lines: [["requests_per_second", "requests"], ["executions_per_second", "executions"]],
   area: ["requests_per_second", "executions_per_second", "saved"],
-  zero: true, least: 1000, unit: count,
+  zero: true, least: 1000, unit: (rate) => `${count(rate)}/s`,
   nothing: "No requests in the last minute",
   reading: (point, s) => `${ago(s)}\n${count(point.requests_per_second)} requests per second\n`
     + `${count(point.executions_per_second)} executions per second`,
@@ -15,25 +15,26 @@ const rates = new Chart(document.querySelector("#rates .chart"), {
 const latencies = new Chart(document.querySelector("#latencies .chart"), {
   lines: [["p50_ms", "p50"], ["p99_ms", "p99"]],
   zero: false, least: 1000, unit: millis,
-  nothing: "No requests in the last minute",
+  nothing: "No load in the last minute",
   reading: (point, s) => `${ago(s)}\nmedian ${millis(point.p50_ms)}\n`
     + `99th percentile ${millis(point.p99_ms)}`,
 });
 
 /* The load. */
 
+const LENGTH = 60; // seconds after which the server ends a load
 const form = $("load");
 const button = form.querySelector("[type=submit]");
 const notes = {
-  shared: "Requests for the same report that overlap share one execution, and get the same answer.",
-  plain: "Every request is an execution of its own, and waits for a connection to the database.",
-  session: "The same layer, but every answer sets a cookie. Those are never shared: the layer sees that "
-    + "at the headers, lets everybody run, and remembers it.",
-  cached: "A cache whose misses share one execution. A report that is older than a second is the answer all the "
-    + "same, while a task makes it anew, so nobody waits, unless all are invalidated.",
+  shared: "Overlapping requests for the same report share one execution and get the same response.",
+  plain: "Every request is executed, and waits for a database connection.",
+  session: "The same layer, and every response sets a cookie. The layer sees the cookie in the response head, shares "
+    + "nothing, and remembers that for the next requests.",
+  cached: "A cache whose misses share one execution. A report older than one second is served stale while a task "
+    + "loads it again. Requests wait only after all reports were invalidated.",
 };
 let running = null; // the plan that the server runs
-let changed = -Infinity; // when something was chosen here that its events may not show yet
+let changed = -Infinity; // when something was chosen here that its events might not show yet
 
 const chosen = () => ({
   way: form.elements.way.value,
@@ -48,10 +49,10 @@ function showChosen() {
   $("invalidate").hidden = plan.way !== "cached";
 }
 
-function showRunning(plan) {
+function showRunning(plan, left) {
   if (performance.now() - changed < 1000) return;
   running = plan;
-  button.textContent = plan ? "Stop" : "Start";
+  button.textContent = plan ? `Stop (${Math.ceil(left)} s)` : "Start";
   button.classList.toggle("stop", plan !== null);
   if (!plan || form.querySelector("input[type=range]:active")) return;
   form.elements.way.value = plan.way;
@@ -61,7 +62,7 @@ function showRunning(plan) {
 }
 
 function tell(plan) {
-  showRunning(plan);
+  showRunning(plan, LENGTH);
   changed = performance.now();
   return ask("load", plan
     ? { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(plan) }
@@ -105,13 +106,12 @@ document.querySelector(".scale").addEventListener("change", (event) => {
 function showFigures({ point, saved, air }) {
   const { requests_per_second: requests, executions_per_second: executions } = point;
   text("requests", count(requests));
-  text("requests-note", air.requests ? `${plural(air.requests, "more is", "more are")} waiting` : "nobody is waiting");
+  text("requests-note", air.requests ? `${count(air.requests)} in flight` : "none in flight");
   text("executions", count(executions));
   text("executions-note", executions ? `one for ${plural(requests / executions, "request")}` : "");
   text("saved", requests ? `${hundredths.format(100 * Math.max(0, 1 - executions / requests))} %` : "–");
-  text("saved-note", `${plural(saved.requests, "request")} so far`);
-  text("time-saved", seconds(saved.seconds));
-  text("time-saved-note", `at ${millis(saved.query_ms)} a query`);
+  text("queries-saved", count(saved.saved));
+  text("queries-note", `${plural(saved.queries, "query", "queries")} for ${plural(saved.reports, "report")}`);
   text("p50", millis(point.p50_ms));
   text("p99-note", `99th percentile ${millis(point.p99_ms)}`);
 }
@@ -126,39 +126,37 @@ function cell(row, what, name = "td") {
 }
 
 function showLatest(latest, load) {
-  const rows = latest.map((one) => {
+  const rows = latest.map(({ way, ran }) => {
     const row = document.createElement("tr");
-    const name = cell(row, names[one.way], "th");
+    const name = cell(row, names[way], "th");
     const plan = name.appendChild(document.createElement("small"));
-    plan.textContent = one.plan
-      ? `${plural(one.plan.clients, "client")}, ${plural(one.plan.reports, "report")}` : "not yet run";
-    row.className = load?.way === one.way ? "running" : one.requests ? "" : "none";
-    const some = (value) => (one.requests ? value : "–");
-    cell(row, some(count(one.requests)));
-    cell(row, some(count(one.executions)));
-    cell(row, some(count(one.requests_per_second)));
-    cell(row, millis(one.p50_ms));
-    cell(row, millis(one.p99_ms));
+    plan.textContent = ran
+      ? `${plural(ran.plan.clients, "client")}, ${plural(ran.plan.reports, "report")}` : "not yet run";
+    row.className = load?.way === way ? "running" : ran ? "" : "none";
+    const numbers = ran
+      ? [count(ran.requests), count(ran.executions), count(ran.requests_per_second), millis(ran.p50_ms), millis(ran.p99_ms)]
+      : ["–", "–", "–", "–", "–"];
+    for (const number of numbers) cell(row, number);
     return row;
   });
   document.querySelector("#latest tbody").replaceChildren(...rows);
-  showRatio(...latest);
+  showRatio(...latest.map(({ ran }) => ran));
 }
 
 // Only of what is comparable.
 function showRatio(plain, shared, _, cached) {
-  const same = (one, field) => plain.plan?.[field] === one.plan?.[field];
+  const same = (one, field) => plain.plan[field] === one.plan[field];
   const parts = [["With the layer ", shared], ["With the cache ", cached]].filter(([, one]) =>
-    plain.plan && plain.requests && one.requests && same(one, "clients") && same(one, "reports"));
+    plain?.requests && one?.requests && same(one, "clients") && same(one, "reports"));
   if (!parts.length) {
-    text("ratio", "Run the same load with the layer or the cache and without to compare them.");
+    text("ratio", "To compare, run the same load without the layer and with the layer or the cache.");
     return;
   }
   $("ratio").replaceChildren(...parts.flatMap(([name, one]) => {
     const times = document.createElement("b");
     times.textContent = `${count(one.requests_per_second / plain.requests_per_second)} times`;
     const medians = `${millis(one.p50_ms)} instead of ${millis(plain.p50_ms)}`;
-    return [name, times, ` the requests per second, at a median of ${medians}. `];
+    return [name, times, ` the requests per second, at a median latency of ${medians}. `];
   }));
 }
 
@@ -167,8 +165,8 @@ function showCache({ look_ups, hit_rate, stale_hits, loads }) {
   if (!look_ups) return;
   const hits = document.createElement("b");
   hits.textContent = `${hundredths.format(100 * hit_rate)} %`;
-  $("cache").replaceChildren("Of ", plural(look_ups, "look-up"), " in the cache ", hits, " waited for nothing, and ",
-    count(stale_hits), ` got a report that was being replaced; ${plural(loads, "load")}.`);
+  $("cache").replaceChildren("Of ", plural(look_ups, "cache lookup"), ", ", hits, " were hits, of which ",
+    count(stale_hits), ` were served stale while the report was revalidated. The cache ran ${plural(loads, "load")}.`);
 }
 
 const REPORT = /^(?:\/plain|\/session|\/cached)?\/report\/([\w-]+)\?business=(\d+)$/;
@@ -202,6 +200,7 @@ function showAir(air) {
 /* Events. */
 
 let points = [];
+let events = null;
 let heard = performance.now();
 
 function state(state, label) {
@@ -212,7 +211,8 @@ function state(state, label) {
 }
 
 function listen() {
-  const events = new EventSource("events");
+  events?.close();
+  events = new EventSource("events");
   events.addEventListener("minute", ({ data }) => {
     points = JSON.parse(data);
     heard = performance.now();
@@ -222,14 +222,14 @@ function listen() {
     heard = performance.now();
     state("open", "Live");
     if (points.at(-1)?.number !== moment.point.number) points.push(moment.point);
-    points = points.slice(-KEPT);
+    points = points.filter(({ at_s }) => moment.point.at_s - at_s <= SHOWN);
     rates.show(points);
     latencies.show(points);
     showFigures(moment);
     showLatest(moment.latest, moment.load);
     showCache(moment.cache);
     showAir(moment.air);
-    showRunning(moment.load);
+    showRunning(moment.load, moment.left_s);
   });
   events.addEventListener("error", () => {
     state("lost", "Reconnecting");
@@ -242,8 +242,11 @@ setInterval(() => {
   if (performance.now() - heard > 3000) state("lost", "Reconnecting");
 }, 1000);
 
+// A browser may keep a page that was left, with its connection, and the load would go on for it.
+addEventListener("pagehide", () => events.close());
+addEventListener("pageshow", listen);
+
 text("address", location.origin);
 showChosen();
 rates.draw();
 latencies.draw();
-listen();
