@@ -11,10 +11,13 @@ use std::{
 
 use crate::{
     error::CallError,
-    flight::{Ask, Caller, Fly, Handle, Relayed, Work, fly_blocking, state::OnCancel},
+    flight::{
+        Ask, Caller, Fly, Handle, Limit, Patience, Relayed, Stated, Work, fly_blocking,
+        state::OnCancel,
+    },
     group::{Core, Owned},
     outcome::Outcome,
-    spawn,
+    spawn::{self, Terms},
     sync::Arc,
 };
 
@@ -40,13 +43,15 @@ pub struct Call<'a, K, V, S, Q: ?Sized> {
     key: &'a Q,
     on_cancel: OnCancel,
     ask: Ask,
+    timeout: Option<Duration>,
     aborts_when_abandoned: bool,
 }
 
 impl<'a, K, V, S, Q: ?Sized> Call<'a, K, V, S, Q> {
     pub(crate) fn new(core: &'a Arc<Core<K, V, S>>, key: &'a Q) -> Self {
         let on_cancel = OnCancel::default();
-        Self { core, key, on_cancel, ask: Ask::DEFAULT, aborts_when_abandoned: false }
+        let (ask, timeout) = (Ask::DEFAULT, None);
+        Self { core, key, on_cancel, ask, timeout, aborts_when_abandoned: false }
     }
 
     /// What this caller wants if it follows a leader that is cancelled. The default is to
@@ -182,7 +187,7 @@ impl<'a, K, V, S, Q: ?Sized> Call<'a, K, V, S, Q> {
     /// assert_eq!(answer, Err(CallError::TimedOut));
     /// ```
     pub fn timeout(mut self, patience: Duration) -> Self {
-        self.ask.timeout = Some(patience);
+        self.timeout = Some(patience);
         self
     }
 }
@@ -194,6 +199,13 @@ where
     S: BuildHasher,
     Q: ?Sized + Eq + Hash + ToOwned<Owned = K>,
 {
+    /// What an async call brings to its flight.
+    #[track_caller]
+    fn caller(self) -> Caller<'a, 'a, K, V, S, Q, Stated> {
+        let asks = Stated { ask: self.ask, patience: Patience::of(self.timeout) };
+        Caller { core: &**self.core, key: self.key, asks }
+    }
+
     /// As [`Group::run`](crate::Group::run), with the options of this call.
     ///
     /// ```
@@ -230,12 +242,12 @@ where
     /// # Panics
     ///
     /// If this caller leads and its own work panics, with the original payload.
+    #[track_caller]
     pub fn run<F>(self, work: F) -> impl Future<Output = Result<Outcome<V>, CallError>>
     where
         F: Future<Output = V>,
     {
-        let caller = Caller { core: &**self.core, key: self.key, asks: self.ask };
-        Fly::new(caller, Work::new(work), identity)
+        Fly::new(self.caller(), Work::new(work), identity)
     }
 
     /// As [`run`](Self::run), but if this caller leads and is cancelled, its half-done work is not
@@ -279,12 +291,12 @@ where
     /// # Panics
     ///
     /// If the work panics while this caller leads, with the original payload.
+    #[track_caller]
     pub fn relay<F>(self, work: F) -> impl Future<Output = Result<Outcome<V>, CallError>>
     where
         F: Future<Output = V> + Send + 'static,
     {
-        let caller = Caller { core: &**self.core, key: self.key, asks: self.ask };
-        Fly::new(caller, Relayed::new(work), identity)
+        Fly::new(self.caller(), Relayed::new(work), identity)
     }
 
     /// As [`Group::run_blocking`](crate::Group::run_blocking), with the options of this call.
@@ -310,7 +322,7 @@ where
     where
         F: FnOnce() -> V,
     {
-        fly_blocking(self.core, self.key, self.ask, work)
+        fly_blocking(self.core, self.key, self.ask, self.timeout, work)
     }
 
     /// Registers now, and returns the work as a task for an executor of the caller's choice, and a
@@ -344,6 +356,7 @@ where
     /// # Panics
     ///
     /// The task panics if its work does; the handle gets [`Panicked`](CallError::Panicked).
+    #[track_caller]
     pub fn task<F>(
         self,
         work: F,
@@ -351,11 +364,14 @@ where
     where
         F: Future<Output = V>,
     {
-        let Self { core, key, ask, aborts_when_abandoned, .. } = self;
+        let Self { core, key, ask, timeout, aborts_when_abandoned, .. } = self;
+        // First: panicking later would have to give up again what was registered.
+        let patience = Patience::of(timeout);
         let (_, hash) = core.locate(key);
         let owned = Owned(Arc::clone(core));
         let entered = spawn::enter(&owned, hash, key, ask);
-        spawn::board(owned, hash, entered, aborts_when_abandoned, work)
+        let terms = Terms { aborts_when_abandoned, limit: Limit::new(patience) };
+        spawn::board(owned, hash, entered, terms, work)
     }
 }
 
@@ -367,7 +383,7 @@ impl<K, V, S, Q: ?Sized + fmt::Debug> fmt::Debug for Call<'_, K, V, S, Q> {
             .field("fresh", &self.ask.fresh)
             .field("max_followers", &self.ask.max_followers)
             .field("max_age", &self.ask.max_age)
-            .field("timeout", &self.ask.timeout)
+            .field("timeout", &self.timeout)
             .finish_non_exhaustive()
     }
 }

@@ -438,7 +438,7 @@ where
         Q: ?Sized + Eq + Hash + ToOwned<Owned = K>,
         F: FnOnce() -> V,
     {
-        value_or_panic(fly_blocking(&*self.core, key, Plain, work))
+        value_or_panic(fly_blocking(&*self.core, key, Plain, None, work))
     }
 
     /// A call with options and a full answer: how the value came about, and errors instead of

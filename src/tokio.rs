@@ -6,12 +6,22 @@ use std::{
     hash::{BuildHasher, Hash},
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use pin_project_lite::pin_project;
-use tokio::runtime;
+use tokio::{
+    runtime,
+    time::{Sleep, sleep},
+};
 
-use crate::{Call, CallError, Group, Handle, flight::Ask, group::Owned, spawn, table::Given};
+use crate::{
+    Call, CallError, Group, Handle,
+    flight::Ask,
+    group::Owned,
+    spawn::{self, Terms},
+    table::Given,
+};
 
 impl<K, V, S> Group<K, V, S>
 where
@@ -75,7 +85,7 @@ where
         let owned = Owned(self.core().clone());
         let mut key = Given(Some(key));
         let entered = spawn::enter(&owned, hash, &mut key, Ask::DEFAULT);
-        let boarded = spawn::board(owned, hash, entered, false, work);
+        let boarded = spawn::board(owned, hash, entered, Terms::NONE, work);
         let (task, handle) = boarded.expect("any number of followers is allowed");
         drop(runtime.spawn(task));
         handle
@@ -122,6 +132,24 @@ where
         let (task, handle) = self.task(work)?;
         drop(runtime.spawn(task));
         Ok(handle)
+    }
+}
+
+/// What async calls tell the time by. Boxed because few calls need one, and move before they do.
+pub(crate) struct Timer(Pin<Box<Sleep>>);
+
+impl Timer {
+    pub(crate) const EXISTS: bool = true;
+
+    /// # Panics
+    ///
+    /// Outside a runtime with a timer.
+    pub(crate) fn new(timeout: Duration) -> Self {
+        Self(Box::pin(sleep(timeout)))
+    }
+
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.as_mut().poll(cx)
     }
 }
 

@@ -9,14 +9,14 @@ use std::{
     hash::{BuildHasher, Hash},
     panic::resume_unwind,
     pin::{Pin, pin},
-    task::{Context, Poll, ready},
-    time::Instant,
+    task::{Context, Poll},
+    time::{Duration, Instant},
 };
 
 use pin_project_lite::pin_project;
 
 use super::{
-    Ask, Asks, Entry, Flight, FlightId, Follower, Lead, Pending, Permit, Waited,
+    Ask, Asks, Entry, Flight, FlightId, Follower, Lead, Patience, Pending, Permit, Waited,
     work::{self, Job},
 };
 use crate::{
@@ -37,6 +37,15 @@ pub(crate) trait Enter<R: Reach> {
 
     /// With one.
     fn meet(&self, lead: Pin<&mut Lead<R>>) -> Entry<R>;
+
+    /// How long the call waits for others, if that is limited.
+    #[inline(always)]
+    fn patience(&mut self) -> Option<&mut Patience> {
+        None
+    }
+
+    /// The time of the call is over: tells whoever waits on its behalf, before it leaves the flight.
+    fn lapse(&self, _: &Flight<R::V>) {}
 }
 
 /// At its first poll, with a key.
@@ -62,6 +71,11 @@ where
     #[inline(always)]
     fn meet(&self, lead: Pin<&mut Lead<&'a Table<K, V>>>) -> Entry<&'a Table<K, V>> {
         lead.meet(self.core.table(), self.key, self.asks.ask())
+    }
+
+    #[inline(always)]
+    fn patience(&mut self) -> Option<&mut Patience> {
+        self.asks.patience()
     }
 }
 
@@ -139,9 +153,19 @@ where
     /// The flight that it leads, begun or pending, if others know of it.
     pub(crate) fn led(self: Pin<&Self>) -> Option<&Arc<Flight<R::V>>> {
         match self.get_ref().stage {
-            Stage::Leading { ref lead } => lead.flight(),
-            Stage::Pending { ref pending } => pending.flight(),
             Stage::Following { .. } => None,
+            ref stage => stage.flight(),
+        }
+    }
+}
+
+impl<R: Reach> Stage<Lead<R>, Follower<R>, Pending<R>> {
+    /// The flight that it takes part in, if others know of that.
+    fn flight(&self) -> Option<&Arc<Flight<R::V>>> {
+        match self {
+            Self::Leading { lead } => lead.flight(),
+            Self::Pending { pending } => pending.flight(),
+            Self::Following { follower } => Some(follower.flight()),
         }
     }
 }
@@ -176,7 +200,7 @@ where
     E: Enter<R>,
     J: Job<R::V>,
 {
-    /// For a call that did not find its key free, until its work waits.
+    /// For a call that did not find its key free, until it waits or has an answer.
     #[inline(never)]
     fn go_on<A>(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<A>
     where
@@ -185,44 +209,108 @@ where
         let mut this = self.project();
         let answer = loop {
             match this.stage.as_mut().project() {
-                StageProj::Following { follower } => match ready!(follower.poll(cx)) {
-                    Waited::Landed(Ok(value)) => {
+                StageProj::Following { follower } => match follower.poll(cx) {
+                    Poll::Pending => {}
+                    Poll::Ready(Waited::Landed(Ok(value))) => {
                         break Ok(Outcome { value, role: Role::Joined });
                     }
-                    Waited::Landed(Err(panicked)) => break Err(CallError::Panicked(panicked)),
-                    Waited::Lead(permit) => {
-                        this.stage.set(Stage::Pending { pending: Pending::new(permit) });
+                    Poll::Ready(Waited::Landed(Err(panicked))) => {
+                        break Err(CallError::Panicked(panicked));
                     }
-                    Waited::Cancelled => break Err(CallError::Cancelled),
-                    Waited::TimedOut => break Err(CallError::TimedOut),
+                    Poll::Ready(Waited::Lead(permit)) => {
+                        this.stage.set(Stage::Pending { pending: Pending::new(permit) });
+                        continue;
+                    }
+                    Poll::Ready(Waited::Cancelled) => break Err(CallError::Cancelled),
+                    Poll::Ready(Waited::TimedOut) => break Err(CallError::TimedOut),
+                    Poll::Ready(Waited::Reentrant) => break Err(CallError::Reentrant),
                 },
                 StageProj::Leading { mut lead } if lead.is_led() => {
-                    let returned = ready!(lead.as_mut().poll(this.work.as_mut(), cx));
-                    *this.done = true;
-                    break finish_leading(lead, returned);
-                }
-                StageProj::Leading { mut lead } => match this.enter.meet(lead.as_mut()) {
-                    Entry::Follow(follower) => this.stage.set(Stage::Following { follower }),
-                    Entry::Began => lead.start(this.work.as_mut()),
-                    Entry::Lead(permit) => {
-                        this.stage.set(Stage::Pending { pending: Pending::new(permit) });
+                    if let Poll::Ready(returned) = lead.as_mut().poll(this.work.as_mut(), cx) {
+                        *this.done = true;
+                        break finish_leading(lead, returned);
                     }
-                    Entry::Reentrant => break Err(CallError::Reentrant),
-                    Entry::Full => break Err(CallError::TooManyFollowers),
-                },
-                StageProj::Pending { pending } => {
-                    let lead = Lead::taken_over(ready!(pending.poll(cx)));
-                    this.stage.set(Stage::Leading { lead });
-                    let StageProj::Leading { lead } = this.stage.as_mut().project() else {
-                        unreachable!("just set")
-                    };
-                    lead.start(this.work.as_mut());
                 }
+                StageProj::Leading { mut lead } => {
+                    match this.enter.meet(lead.as_mut()) {
+                        Entry::Follow(follower) => this.stage.set(Stage::Following { follower }),
+                        Entry::Began => begin_work(this.enter, lead, this.work.as_mut()),
+                        Entry::Lead(permit) => {
+                            this.stage.set(Stage::Pending { pending: Pending::new(permit) });
+                        }
+                        Entry::Reentrant => break Err(CallError::Reentrant),
+                        Entry::Full => break Err(CallError::TooManyFollowers),
+                    }
+                    continue;
+                }
+                StageProj::Pending { pending } => match pending.poll(cx) {
+                    Poll::Pending => {}
+                    Poll::Ready(Err(error)) => break Err(error),
+                    Poll::Ready(Ok(permit)) => {
+                        this.stage.set(Stage::Leading { lead: Lead::taken_over(permit) });
+                        let StageProj::Leading { lead } = this.stage.as_mut().project() else {
+                            unreachable!("just set")
+                        };
+                        begin_work(this.enter, lead, this.work.as_mut());
+                        continue;
+                    }
+                },
             }
+            // It waits, and not for work of its own if its time is limited still.
+            if !this.enter.patience().is_some_and(|patience| patience.is_over(cx)) {
+                return Poll::Pending;
+            }
+            *this.done = true;
+            break run_out(this.enter, this.stage);
         };
         *this.done = true;
         Poll::Ready((this.finish)(answer))
     }
+
+    /// The lead waits for its work, which may be another's whose time is limited.
+    #[cold]
+    #[inline(never)]
+    fn wait_for_work<A>(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<A>
+    where
+        T: Fn(Answer<R::V>) -> A,
+    {
+        let this = self.project();
+        if !this.enter.patience().is_some_and(|patience| patience.is_over(cx)) {
+            return Poll::Pending;
+        }
+        *this.done = true;
+        Poll::Ready((this.finish)(run_out(this.enter, this.stage)))
+    }
+}
+
+/// Begins the call's own work, unless it took some over that goes on. That is another's, and the call
+/// still waits.
+fn begin_work<R: Reach, J: Job<R::V>>(
+    enter: &mut impl Enter<R>,
+    mut lead: Pin<&mut Lead<R>>,
+    work: Pin<&mut J>,
+) {
+    if lead.has_relay() {
+        return;
+    }
+    if let Some(patience) = enter.patience() {
+        patience.stop();
+    }
+    lead.as_mut().start(work);
+}
+
+/// The time is over: leaves the flight, or gives its lead up, and passes on the work that is in it
+/// (step 8).
+#[cold]
+fn run_out<R: Reach>(
+    enter: &mut impl Enter<R>,
+    mut stage: Pin<&mut Stage<Lead<R>, Follower<R>, Pending<R>>>,
+) -> Answer<R::V> {
+    if let Some(flight) = stage.flight() {
+        enter.lapse(flight);
+    }
+    stage.set(Stage::Leading { lead: Lead::none() });
+    Err(CallError::TimedOut)
 }
 
 impl<R, E, J, T, A> Future for Fly<R, E, J, T>
@@ -255,7 +343,13 @@ where
             },
             StageProj::Following { .. } | StageProj::Pending { .. } => return self.go_on(cx),
         };
-        let returned = ready!(polled);
+        let returned = match polled {
+            Poll::Ready(returned) => returned,
+            Poll::Pending if this.enter.patience().is_some_and(|patience| patience.is_running()) => {
+                return self.wait_for_work(cx);
+            }
+            Poll::Pending => return Poll::Pending,
+        };
         *this.done = true;
         Poll::Ready((this.finish)(finish_leading(lead, returned)))
     }
@@ -267,6 +361,7 @@ pub(crate) fn fly_blocking<K, V, S, Q>(
     core: &Core<K, V, S>,
     key: &Q,
     asks: impl Asks,
+    timeout: Option<Duration>,
     work: impl FnOnce() -> V,
 ) -> Answer<V>
 where
@@ -279,17 +374,26 @@ where
     let mut lead = pin!(Lead::none());
     let returned = match lead.as_mut().begin(&table, hash, key, asks.ask()) {
         Some(id) => work::call(id, work),
-        None => match meet_blocking(lead.as_mut(), table, key, asks.ask()) {
-            Ok(None) if lead.has_relay() => block_on(poll_fn(|cx| lead.as_mut().poll_relay(cx))),
-            Ok(None) => lead.around(|| work::call(lead.id(), work)),
-            Ok(Some(value)) => return Ok(Outcome { value, role: Role::Joined }),
+        None => match meet_blocking(lead.as_mut(), table, key, asks.ask(), timeout) {
+            Ok(Met::Own) => lead.around(|| work::call(lead.id(), work)),
+            Ok(Met::Returned(returned)) => returned,
+            Ok(Met::Landed(value)) => return Ok(Outcome { value, role: Role::Joined }),
             Err(error) => return Err(error),
         },
     };
     finish_leading(lead, returned)
 }
 
-/// Waits for whoever is there. `None` if the caller leads.
+/// What a thread came to that did not find its key free.
+enum Met<V> {
+    /// It leads, and its own work is to run.
+    Own,
+    /// It leads, and the work that it took over has returned.
+    Returned(Result<V, work::Payload>),
+    Landed(V),
+}
+
+/// Waits for the work of others.
 #[cold]
 #[inline(never)]
 fn meet_blocking<'a, K, V, Q>(
@@ -297,35 +401,41 @@ fn meet_blocking<'a, K, V, Q>(
     table: &'a Table<K, V>,
     key: &Q,
     ask: &Ask,
-) -> Result<Option<V>, CallError>
+    timeout: Option<Duration>,
+) -> Result<Met<V>, CallError>
 where
     K: Eq + Hash + Borrow<Q>,
     V: Clone,
     Q: ?Sized + Eq + ToOwned<Owned = K>,
 {
-    let deadline = deadline(ask);
+    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let permit = match lead.as_mut().meet(table, key, ask) {
-        Entry::Began => return Ok(None),
+        Entry::Began => return Ok(Met::Own),
         Entry::Lead(permit) => permit,
         Entry::Follow(follower) => match pin!(follower).wait_blocking(deadline) {
             Waited::Lead(permit) => permit,
-            Waited::Landed(Ok(value)) => return Ok(Some(value)),
+            Waited::Landed(Ok(value)) => return Ok(Met::Landed(value)),
             Waited::Landed(Err(panicked)) => return Err(CallError::Panicked(panicked)),
             Waited::Cancelled => return Err(CallError::Cancelled),
             Waited::TimedOut => return Err(CallError::TimedOut),
+            Waited::Reentrant => return Err(CallError::Reentrant),
         },
         Entry::Reentrant => return Err(CallError::Reentrant),
         Entry::Full => return Err(CallError::TooManyFollowers),
     };
-    let permit = Pending::new(permit).wait_blocking(deadline).ok_or(CallError::TimedOut)?;
+    let permit = Pending::new(permit).wait_blocking(deadline)?;
     lead.set(Lead::taken_over(permit));
-    Ok(None)
-}
-
-/// `None` is never.
-fn deadline(ask: &Ask) -> Option<Instant> {
-    let timeout = ask.timeout?;
-    Instant::now().checked_add(timeout)
+    if !lead.has_relay() {
+        return Ok(Met::Own);
+    }
+    match block_on(poll_fn(|cx| lead.as_mut().poll_relay(cx)), deadline) {
+        Some(returned) => Ok(Met::Returned(returned)),
+        None => {
+            // Passes the work on (step 8).
+            lead.set(Lead::none());
+            Err(CallError::TimedOut)
+        }
+    }
 }
 
 #[inline(always)]

@@ -11,12 +11,13 @@ use event_listener::{EventListener, listener};
 
 use super::{Flight, Permit};
 use crate::{
+    error::CallError,
     sync::{Arc, wait_until},
     table::Reach,
 };
 
-/// Becomes the permit when its flight may begin, which mostly is at once. Dropped before, it gives the
-/// lead up.
+/// Becomes the permit when its flight may begin, which mostly is immediately. Dropped before, it gives
+/// the lead up. It gives the lead up, too, if it is polled inside the work that it waits for (G13).
 pub(crate) struct Pending<R: Reach> {
     /// `None` only once it has been handed out.
     permit: Option<Permit<R>>,
@@ -32,31 +33,46 @@ impl<R: Reach> Pending<R> {
         self.permit.as_ref().and_then(Permit::flight)
     }
 
-    fn is_pending(&self) -> bool {
-        self.flight().is_some_and(|flight| flight.snapshot().is_pending())
+    /// The flight that it leads, if that waits for an older one to end.
+    fn waits(&self) -> Option<&Arc<Flight<R::V>>> {
+        self.flight().filter(|flight| flight.snapshot().is_pending())
     }
 
-    /// Waits as a thread; `None` if the time comes first.
-    pub(crate) fn wait_blocking(mut self, deadline: Option<Instant>) -> Option<Permit<R>> {
-        while self.is_pending() {
-            let flight = self.flight()?;
+    /// Waits as a thread.
+    pub(crate) fn wait_blocking(
+        mut self,
+        deadline: Option<Instant>,
+    ) -> Result<Permit<R>, CallError> {
+        while let Some(flight) = self.waits() {
             listener!(flight.aside => listener);
-            if self.is_pending() && !wait_until(listener, deadline) && self.is_pending() {
-                return None;
+            if self.waits().is_some()
+                && !wait_until(listener, deadline)
+                && self.waits().is_some()
+            {
+                return Err(CallError::TimedOut);
             }
         }
-        self.permit.take()
+        Ok(self.take())
+    }
+
+    fn take(&mut self) -> Permit<R> {
+        self.permit.take().expect("waited for until it is there")
     }
 }
 
 impl<R: Reach> Future for Pending<R> {
-    type Output = Permit<R>;
+    type Output = Result<Permit<R>, CallError>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Permit<R>> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
-            if !self.is_pending() {
+            let Some(flight) = self.waits() else {
                 self.listener = None;
-                return Poll::Ready(self.permit.take().expect("polled until it is ready"));
+                return Poll::Ready(Ok(self.take()));
+            };
+            if flight.would_wait_for_this_stack() {
+                self.listener = None;
+                drop(self.take());
+                return Poll::Ready(Err(CallError::Reentrant));
             }
             match &mut self.listener {
                 // Registered first, asked then (G6).
