@@ -36,6 +36,8 @@ struct Aboard {
 }
 
 impl<R: Reach> Enter<R> for Aboard {
+    const NESTS: bool = true;
+
     fn begin(&self, _: Pin<&mut Lead<R>>) -> Option<FlightId> {
         unreachable!("it is aboard from the beginning")
     }

@@ -141,11 +141,11 @@ fn has_passed(deadline: Option<std::time::Instant>) -> bool {
     deadline.is_some_and(|deadline| deadline <= std::time::Instant::now())
 }
 
+#[cfg(any(loom, not(feature = "tokio")))]
+pub(crate) use self::no_timer::Timer;
 /// What async calls tell the time by. The core has none of its own: it is tokio's.
 #[cfg(all(not(loom), feature = "tokio"))]
 pub(crate) use crate::tokio::Timer;
-#[cfg(any(loom, not(feature = "tokio")))]
-pub(crate) use self::no_timer::Timer;
 
 #[cfg(any(loom, not(feature = "tokio")))]
 mod no_timer {

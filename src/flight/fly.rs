@@ -16,7 +16,7 @@ use std::{
 use pin_project_lite::pin_project;
 
 use super::{
-    Ask, Asks, Entry, Flight, FlightId, Follower, Lead, Patience, Pending, Permit, Waited,
+    Ask, Asks, Entry, Flight, FlightId, Follower, Lead, Patience, Pending, Permit, Waited, reentry,
     work::{self, Job},
 };
 use crate::{
@@ -32,6 +32,10 @@ pub(crate) type Answer<V> = Result<Outcome<V>, CallError>;
 
 /// How a call comes to a flight.
 pub(crate) trait Enter<R: Reach> {
+    /// Whether it may be polled inside the work that it follows: as a task, by an executor in there. Any
+    /// other call is polled by whoever waits for it.
+    const NESTS: bool = false;
+
     /// Without a lock, if it can.
     fn begin(&self, lead: Pin<&mut Lead<R>>) -> Option<FlightId>;
 
@@ -44,7 +48,7 @@ pub(crate) trait Enter<R: Reach> {
         None
     }
 
-    /// The time of the call is over: tells whoever waits on its behalf, before it leaves the flight.
+    /// The time of the call is over: tells its handle, before it leaves the flight.
     fn lapse(&self, _: &Flight<R::V>) {}
 }
 
@@ -168,6 +172,18 @@ impl<R: Reach> Stage<Lead<R>, Follower<R>, Pending<R>> {
             Self::Following { follower } => Some(follower.flight()),
         }
     }
+
+    /// Whether the work that runs on this stack has to end before its wait can (G13). Who leads waits for
+    /// nothing but the work.
+    #[inline(always)]
+    fn would_wait_for_this_stack(&self) -> bool {
+        !reentry::is_idle()
+            && match self {
+                Self::Leading { .. } => false,
+                Self::Following { follower } => follower.would_wait_for_this_stack(),
+                Self::Pending { pending } => pending.would_wait_for_this_stack(),
+            }
+    }
 }
 
 #[cfg(feature = "tower")]
@@ -223,7 +239,6 @@ where
                     }
                     Poll::Ready(Waited::Cancelled) => break Err(CallError::Cancelled),
                     Poll::Ready(Waited::TimedOut) => break Err(CallError::TimedOut),
-                    Poll::Ready(Waited::Reentrant) => break Err(CallError::Reentrant),
                 },
                 StageProj::Leading { mut lead } if lead.is_led() => {
                     if let Poll::Ready(returned) = lead.as_mut().poll(this.work.as_mut(), cx) {
@@ -245,8 +260,7 @@ where
                 }
                 StageProj::Pending { pending } => match pending.poll(cx) {
                     Poll::Pending => {}
-                    Poll::Ready(Err(error)) => break Err(error),
-                    Poll::Ready(Ok(permit)) => {
+                    Poll::Ready(permit) => {
                         this.stage.set(Stage::Leading { lead: Lead::taken_over(permit) });
                         let StageProj::Leading { lead } = this.stage.as_mut().project() else {
                             unreachable!("just set")
@@ -256,12 +270,15 @@ where
                     }
                 },
             }
-            // It waits, and not for work of its own if its time is limited still.
-            if !this.enter.patience().is_some_and(|patience| patience.is_over(cx)) {
+            let why = if !E::NESTS && this.stage.would_wait_for_this_stack() {
+                CallError::Reentrant
+            } else if this.enter.patience().is_some_and(|patience| patience.is_over(cx)) {
+                CallError::TimedOut
+            } else {
                 return Poll::Pending;
-            }
+            };
             *this.done = true;
-            break run_out(this.enter, this.stage);
+            break give_up(this.enter, this.stage, why);
         };
         *this.done = true;
         Poll::Ready((this.finish)(answer))
@@ -279,7 +296,7 @@ where
             return Poll::Pending;
         }
         *this.done = true;
-        Poll::Ready((this.finish)(run_out(this.enter, this.stage)))
+        Poll::Ready((this.finish)(give_up(this.enter, this.stage, CallError::TimedOut)))
     }
 }
 
@@ -299,18 +316,20 @@ fn begin_work<R: Reach, J: Job<R::V>>(
     lead.as_mut().start(work);
 }
 
-/// The time is over: leaves the flight, or gives its lead up, and passes on the work that is in it
-/// (step 8).
+/// Leaves the flight; or gives its lead up, and passes on the work that is in it (step 8).
 #[cold]
-fn run_out<R: Reach>(
-    enter: &mut impl Enter<R>,
+fn give_up<R: Reach>(
+    enter: &impl Enter<R>,
     mut stage: Pin<&mut Stage<Lead<R>, Follower<R>, Pending<R>>>,
+    why: CallError,
 ) -> Answer<R::V> {
-    if let Some(flight) = stage.flight() {
+    if why == CallError::TimedOut
+        && let Some(flight) = stage.flight()
+    {
         enter.lapse(flight);
     }
     stage.set(Stage::Leading { lead: Lead::none() });
-    Err(CallError::TimedOut)
+    Err(why)
 }
 
 impl<R, E, J, T, A> Future for Fly<R, E, J, T>
@@ -345,7 +364,9 @@ where
         };
         let returned = match polled {
             Poll::Ready(returned) => returned,
-            Poll::Pending if this.enter.patience().is_some_and(|patience| patience.is_running()) => {
+            Poll::Pending
+                if this.enter.patience().is_some_and(|patience| patience.is_running()) =>
+            {
                 return self.wait_for_work(cx);
             }
             Poll::Pending => return Poll::Pending,
@@ -418,12 +439,11 @@ where
             Waited::Landed(Err(panicked)) => return Err(CallError::Panicked(panicked)),
             Waited::Cancelled => return Err(CallError::Cancelled),
             Waited::TimedOut => return Err(CallError::TimedOut),
-            Waited::Reentrant => return Err(CallError::Reentrant),
         },
         Entry::Reentrant => return Err(CallError::Reentrant),
         Entry::Full => return Err(CallError::TooManyFollowers),
     };
-    let permit = Pending::new(permit).wait_blocking(deadline)?;
+    let permit = Pending::new(permit).wait_blocking(deadline).ok_or(CallError::TimedOut)?;
     lead.set(Lead::taken_over(permit));
     if !lead.has_relay() {
         return Ok(Met::Own);

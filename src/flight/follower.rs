@@ -54,8 +54,6 @@ pub(crate) enum Waited<R: Reach> {
     /// The leader was cancelled and this follower wanted to know.
     Cancelled,
     TimedOut,
-    /// It was polled inside the work that it follows (G13).
-    Reentrant,
 }
 
 const TAKEN: &str = "a place that is still taken has a flight";
@@ -66,7 +64,6 @@ enum Turn {
     Lead,
     Cancelled,
     TimedOut,
-    Reentrant,
 }
 
 impl<R: Reach> Follower<R> {
@@ -85,8 +82,7 @@ impl<R: Reach> Follower<R> {
         self.waiter.flight().expect(TAKEN)
     }
 
-    /// Whether the work that runs on this stack has to end before this can have an answer.
-    #[inline(always)]
+    /// As [`Flight::would_wait_for_this_stack`].
     pub(crate) fn would_wait_for_this_stack(&self) -> bool {
         self.flight().would_wait_for_this_stack()
     }
@@ -117,13 +113,9 @@ impl<R: Reach> Follower<R> {
         let waited = match turn {
             Turn::Landed => Waited::Landed(self.as_mut().answer()),
             Turn::Lead => Waited::Lead(self.as_mut().take_over()),
-            Turn::Cancelled | Turn::TimedOut | Turn::Reentrant => {
+            Turn::Cancelled | Turn::TimedOut => {
                 self.as_mut().leave();
-                match turn {
-                    Turn::Reentrant => Waited::Reentrant,
-                    Turn::TimedOut => Waited::TimedOut,
-                    _ => Waited::Cancelled,
-                }
+                if let Turn::Cancelled = turn { Waited::Cancelled } else { Waited::TimedOut }
             }
         };
         // Last: its `Drop` may panic, and a lead, a place or a call must not be lost by that.
@@ -216,10 +208,6 @@ where
                 self.as_mut().project().waiter.take_call()
             };
             if !is_called {
-                // Also of one that joined elsewhere, and was brought here.
-                if self.would_wait_for_this_stack() {
-                    return Poll::Ready(self.conclude(Turn::Reentrant));
-                }
                 return Poll::Pending;
             }
             // One visit for each call: who was called to decline does so once.

@@ -124,13 +124,15 @@ impl<V> Handle<V> {
             }
             return Some(answer);
         }
+        let is_given_up = flight.tells(*ticket) || flight.snapshot().is_dead();
+        // Looked at after the state of the flight: a task that runs out of time says so before it leaves.
         if lapse.as_ref().is_some_and(|lapse| lapse.is_set()) {
             return Some(Err(CallError::TimedOut));
         }
         if flight.would_wait_for_this_stack() {
             return Some(Err(CallError::Reentrant));
         }
-        (flight.tells(*ticket) || flight.snapshot().is_dead()).then_some(Err(CallError::Cancelled))
+        is_given_up.then_some(Err(CallError::Cancelled))
     }
 
     /// Waits as a thread.

@@ -449,14 +449,9 @@ impl<V> Flight<V> {
     }
 
     /// Whether the work that runs on this stack has to end before the flight can (G13). Everybody who is
-    /// about to wait for a flight asks, each time.
-    #[inline(always)]
+    /// about to wait for a flight asks, at each poll, because a call may be made in one place and polled
+    /// in another.
     fn would_wait_for_this_stack(&self) -> bool {
-        !reentry::is_idle() && self.needs_this_stack()
-    }
-
-    #[cold]
-    fn needs_this_stack(&self) -> bool {
         reentry::is_within(self.id)
             || self
                 .older

@@ -11,13 +11,12 @@ use event_listener::{EventListener, listener};
 
 use super::{Flight, Permit};
 use crate::{
-    error::CallError,
     sync::{Arc, wait_until},
     table::Reach,
 };
 
-/// Becomes the permit when its flight may begin, which mostly is immediately. Dropped before, it gives
-/// the lead up. It gives the lead up, too, if it is polled inside the work that it waits for (G13).
+/// Becomes the permit when its flight may begin, which it mostly may from the beginning. Dropped before,
+/// it gives the lead up.
 pub(crate) struct Pending<R: Reach> {
     /// `None` only once it has been handed out.
     permit: Option<Permit<R>>,
@@ -33,46 +32,36 @@ impl<R: Reach> Pending<R> {
         self.permit.as_ref().and_then(Permit::flight)
     }
 
-    /// The flight that it leads, if that waits for an older one to end.
-    fn waits(&self) -> Option<&Arc<Flight<R::V>>> {
-        self.flight().filter(|flight| flight.snapshot().is_pending())
+    fn is_pending(&self) -> bool {
+        self.flight().is_some_and(|flight| flight.snapshot().is_pending())
     }
 
-    /// Waits as a thread.
-    pub(crate) fn wait_blocking(
-        mut self,
-        deadline: Option<Instant>,
-    ) -> Result<Permit<R>, CallError> {
-        while let Some(flight) = self.waits() {
+    /// As [`Flight::would_wait_for_this_stack`].
+    pub(super) fn would_wait_for_this_stack(&self) -> bool {
+        self.flight().is_some_and(|flight| flight.would_wait_for_this_stack())
+    }
+
+    /// Waits as a thread; `None` if the time comes first.
+    pub(crate) fn wait_blocking(mut self, deadline: Option<Instant>) -> Option<Permit<R>> {
+        while self.is_pending() {
+            let flight = self.flight()?;
             listener!(flight.aside => listener);
-            if self.waits().is_some()
-                && !wait_until(listener, deadline)
-                && self.waits().is_some()
-            {
-                return Err(CallError::TimedOut);
+            if self.is_pending() && !wait_until(listener, deadline) && self.is_pending() {
+                return None;
             }
         }
-        Ok(self.take())
-    }
-
-    fn take(&mut self) -> Permit<R> {
-        self.permit.take().expect("waited for until it is there")
+        self.permit.take()
     }
 }
 
 impl<R: Reach> Future for Pending<R> {
-    type Output = Result<Permit<R>, CallError>;
+    type Output = Permit<R>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Permit<R>> {
         loop {
-            let Some(flight) = self.waits() else {
+            if !self.is_pending() {
                 self.listener = None;
-                return Poll::Ready(Ok(self.take()));
-            };
-            if flight.would_wait_for_this_stack() {
-                self.listener = None;
-                drop(self.take());
-                return Poll::Ready(Err(CallError::Reentrant));
+                return Poll::Ready(self.permit.take().expect("polled until it is ready"));
             }
             match &mut self.listener {
                 // Registered first, asked then (G6).

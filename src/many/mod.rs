@@ -92,9 +92,9 @@ where
                     leads.insert(key, Permit::new(table, hash, id, None));
                     continue;
                 }
-                Entered::TakeOver(flight) => Seat::Leading {
-                    pending: Pending::new(Permit::taken_over(table, hash, flight)),
-                },
+                Entered::TakeOver(flight) => {
+                    Seat::Leading { pending: Pending::new(Permit::taken_over(table, hash, flight)) }
+                }
                 Entered::Follow(flight, ticket) => {
                     Seat::Following { follower: Follower::new(table, hash, flight, ticket) }
                 }
@@ -128,8 +128,7 @@ where
                     }
                     // What has begun has been polled, but what it woke has not.
                     () if begun => {}
-                    // Asked here because those that nobody woke are not polled. Outside of work it is
-                    // one look for all of them.
+                    // Asked of all of them, because those that nobody woke were not polled.
                     () if !reentry::is_idle() && waits.any(Wait::would_wait_for_this_stack) => {
                         unwind(&CallError::Reentrant);
                     }

@@ -91,15 +91,13 @@ where
                     Waited::Lead(permit) => Self::Leading { pending: Pending::new(permit) },
                     Waited::Landed(Ok(value)) => return Poll::Ready(Settled::Value(value)),
                     Waited::Landed(Err(panicked)) => unwind(&CallError::Panicked(panicked)),
-                    Waited::Reentrant => unwind(&CallError::Reentrant),
                     Waited::Cancelled | Waited::TimedOut => {
                         unreachable!("nothing of this was asked for")
                     }
                 },
                 SeatProj::Leading { pending } => match ready!(Pin::new(pending).poll(cx)) {
-                    Ok(permit) if permit.has_relay() => Self::Relayed { permit },
-                    Ok(permit) => return Poll::Ready(Settled::Lead(permit)),
-                    Err(error) => unwind(&error),
+                    permit if permit.has_relay() => Self::Relayed { permit },
+                    permit => return Poll::Ready(Settled::Lead(permit)),
                 },
                 SeatProj::Relayed { permit } => {
                     let returned = ready!(permit.poll_relay(cx));
