@@ -82,14 +82,14 @@ impl Lapse {
     /// To be called before the task leaves the flight: a handle that finds the flight dead then knows
     /// why.
     pub(crate) fn set<V>(&self, flight: &Flight<V>) {
-        // Release: pairs with the Acquire below. A handle that registers after the call looks after it,
-        // too (G6).
-        self.0.store(1, Ordering::Release);
+        // Relaxed: a handle sees it by what comes after it here: the call, under the lock of the event that
+        // it registers with (G6), or the task's change of the flight's state.
+        self.0.store(1, Ordering::Relaxed);
         flight.call_aside();
     }
 
     pub(crate) fn is_set(&self) -> bool {
-        // Acquire: pairs with the Release above.
-        self.0.load(Ordering::Acquire) == 1
+        // Relaxed: as above.
+        self.0.load(Ordering::Relaxed) == 1
     }
 }
