@@ -1,5 +1,5 @@
-//! Feature `tokio`: calls that run as tasks of their own, and work that keeps its runtime wherever it
-//! goes.
+//! Feature `tokio`: calls that run as tasks of their own, work that keeps its runtime wherever it goes, and
+//! the timer of async calls.
 
 use std::{
     borrow::Borrow,
@@ -103,8 +103,10 @@ where
     /// its own, or joins.
     ///
     /// With [`OnCancel::Fail`](crate::OnCancel::Fail), if there is a flight to follow, the work is
-    /// dropped and the handle is told if the leader is cancelled. [`timeout`](Self::timeout) does not
-    /// apply; use [`Handle::wait_timeout`], or the runtime's timeout around the handle.
+    /// dropped and the handle is told if the leader is cancelled. With a [`timeout`](Self::timeout), the handle
+    /// gets [`CallError::TimedOut`] if the task has waited that long for other calls' work; the task ends
+    /// then. To limit the wait for the task's own work, use [`Handle::wait_timeout`], or the runtime's timeout
+    /// around the handle.
     ///
     /// ```
     /// use shardflight::Group;

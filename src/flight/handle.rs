@@ -52,7 +52,9 @@ use crate::{
 /// # Errors
 ///
 /// [`CallError::Panicked`] if the flight's work panicked, [`CallError::Cancelled`] if it was given up
-/// and nobody is left to take over, [`CallError::Reentrant`] if it is waited for inside that work.
+/// and nobody is left to take over, [`CallError::Reentrant`] if it is waited for inside that work,
+/// [`CallError::TimedOut`] if its task waited for another call's work for as long as its
+/// [`timeout`](crate::Call::timeout) allows.
 #[must_use = "a handle does nothing but wait for the value"]
 pub struct Handle<V> {
     place: Arc<Place<V>>,

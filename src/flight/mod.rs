@@ -59,8 +59,8 @@
 //!    place and lets it begin (clears `PENDING`) in the same step, and calls its leader after unlocking.
 //!    So the flight that callers who are not fresh find in the slot is never pending: whoever takes it
 //!    over has nothing to wait for, whether its leader has been called or not.
-//! 8. **hand over** (locked): a leader with work of the flight's own (`relay`) is dropped. If somebody
-//!    inside is able to lead, the work is put into the flight, and then the flight is abandoned as by
+//! 8. **hand over** (locked): a leader with work of the flight's own (`relay`) is dropped, or its time
+//!    for work that another began is over. If somebody inside is able to lead, the work is put into the flight, and then the flight is abandoned as by
 //!    step 3; who takes the lead takes the work and goes on with it. If all who could have left in
 //!    between, the leader takes the lead back, which nobody else can have, drops the work, and only
 //!    then abandons. In the same way the last one to leave a flight with such work in it becomes its

@@ -67,7 +67,7 @@ where
     ///
     /// If `load` panics, with the original payload; the followers of all its keys panic with its text.
     /// If the work of a joined key panics, with its text. If one of the keys is being loaded by the work
-    /// that makes this call, which would wait for itself.
+    /// that makes this call, or awaits it, and would wait for itself.
     pub async fn run_many<I, F, Fut, R>(&self, keys: I, load: F) -> HashMap<K, V>
     where
         I: IntoIterator<Item = K>,
