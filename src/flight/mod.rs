@@ -145,6 +145,7 @@
 
 mod alarm;
 mod ask;
+mod enter;
 mod fly;
 mod follower;
 mod handle;
@@ -163,7 +164,8 @@ pub(crate) use self::work::relay;
 pub(crate) use self::{
     alarm::Alarm,
     ask::{Ask, Asks, Plain, Stated},
-    fly::{Answer, Caller, Enter, Fly, fly_blocking},
+    enter::{Caller, Enter},
+    fly::{Answer, Fly, fly_blocking},
     follower::{Follower, Waited},
     lead::{Entry, Lead},
     patience::{Lapse, Limit, Patience},
