@@ -1,4 +1,7 @@
-//! Spawned calls: tasks that may be aborted when nobody wants their value, and the handles to them.
+//! Spawned calls: tasks that may be aborted when nobody wants their value, or run out of time, and the
+//! handles to them.
+
+use std::time::Duration;
 
 use loom::{future::block_on, thread};
 use shardflight::{CallError, Entry, Handle, OnCancel};
@@ -318,6 +321,69 @@ fn g6_a_task_that_follows_is_dropped_while_the_flight_lands() {
         assert!(lead.land(1) <= 1);
         assert_eq!(handle.wait(), Ok(1));
         task.join().unwrap();
+        assert!(group.is_empty(), "G4");
+    });
+}
+
+/// G6: a task that follows runs out of time while its handle begins to wait, which learns why.
+fn out_of_time(blocking: bool) {
+    let group = group();
+    let lead = lead(&group);
+    let call = group.call(&KEY).timeout(Duration::ZERO);
+    let (task, handle) = call.task(async { 2 }).unwrap();
+    let waiting = thread::spawn(move || match blocking {
+        true => handle.wait(),
+        false => block_on(handle),
+    });
+    block_on(task);
+    assert_eq!(waiting.join().unwrap(), Err(CallError::TimedOut));
+    assert_eq!(lead.land(1), 0, "G4: it is gone");
+    assert!(group.is_empty(), "G4");
+}
+
+#[test]
+fn g6_a_task_that_runs_out_of_time_tells_its_handle() {
+    check(4, || out_of_time(false));
+}
+
+#[test]
+fn g6_a_task_that_runs_out_of_time_tells_a_thread() {
+    check(4, || out_of_time(true));
+}
+
+/// G2, G6: the flight lands meanwhile.
+#[test]
+fn g2_g6_a_task_runs_out_of_time_while_the_flight_lands() {
+    check(3, || {
+        let group = group();
+        let lead = lead(&group);
+        let call = group.call(&KEY).timeout(Duration::ZERO);
+        let (task, handle) = call.task(async { 2 }).unwrap();
+        let landing = thread::spawn(move || lead.land(1));
+        block_on(task);
+        assert!([Ok(1), Err(CallError::TimedOut)].contains(&block_on(handle)));
+        landing.join().unwrap();
+        assert!(group.is_empty(), "G4");
+    });
+}
+
+/// G1, G6: it has taken work over that it has no time for, and nobody else is there: the handle is told of
+/// the time, not of the end of the flight.
+#[test]
+fn g1_g6_a_task_without_time_for_the_work_tells_its_handle() {
+    check(3, || {
+        let group = group();
+        let executions = Executions::new();
+        let leader = pending(group.call(&KEY).relay(executions.interrupted(2)));
+        let call = group.call(&KEY).timeout(Duration::ZERO);
+        let (task, handle) = call.task(executions.work()).unwrap();
+        let task = thread::spawn(move || block_on(task));
+        drop(leader);
+        let told = handle.wait();
+        task.join().unwrap();
+        // The task may have had all it needed, or have come when that work was gone, and have led.
+        assert!([Ok(1), Ok(2), Err(CallError::TimedOut)].contains(&told), "{told:?}");
+        executions.execute();
         assert!(group.is_empty(), "G4");
     });
 }

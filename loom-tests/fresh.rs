@@ -1,6 +1,9 @@
 //! Callers that want an execution that begins after their call: one runs, one is pending at most.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    task::Poll,
+};
 
 use loom::{
     future::block_on,
@@ -11,7 +14,9 @@ use loom::{
     thread,
 };
 
-use crate::kit::{Executions, Group, KEY, check, group, lead, pending, ready_at_the_second_poll};
+use crate::kit::{
+    Executions, Group, KEY, Lead, check, group, lead, pending, poll_once, ready_at_the_second_poll,
+};
 
 /// What the works read and callers write before they ask. Relaxed: only the crate orders it.
 #[derive(Clone)]
@@ -325,5 +330,56 @@ fn g6_g8_a_panic_lets_the_pending_flight_begin() {
         assert!(catch_unwind(AssertUnwindSafe(|| block_on(leader))).is_err());
         assert_eq!(fresh.join().unwrap(), 2);
         assert!(group.is_empty(), "G4");
+    });
+}
+
+/// G1, G6, G7: the flight before a pending one is ended by another thread. A caller that is not fresh finds
+/// the first, and has its value; or it finds the second, takes it over, and has nothing to wait for, whether
+/// the leader of that has been called yet or not.
+fn newcomer_takes_over_what_was_pending(end: impl FnOnce(&Group, Lead) + Send + 'static) {
+    let group = group();
+    let lead = lead(&group);
+    let fresh = pending(group.call(&KEY).fresh().run(async { 2 }));
+    let ending = {
+        let group = group.clone();
+        thread::spawn(move || end(&group, lead))
+    };
+    let mut newcomer = Box::pin(group.run(&KEY, async { 3 }));
+    let first = poll_once(newcomer.as_mut());
+    drop(fresh);
+    match first {
+        // Landed since it joined.
+        Poll::Ready(value) => assert_eq!(value, 1),
+        Poll::Pending => match poll_once(newcomer.as_mut()) {
+            Poll::Ready(value) => assert!([1, 3].contains(&value)),
+            Poll::Pending => assert_eq!(block_on(newcomer), 1, "it waited to begin"),
+        },
+    }
+    ending.join().unwrap();
+    assert!(group.is_empty(), "G4");
+}
+
+#[test]
+fn g6_g7_landing_lets_begin_what_a_newcomer_takes_over() {
+    check(4, || newcomer_takes_over_what_was_pending(|_, lead| _ = lead.land(1)));
+}
+
+#[test]
+fn g6_g7_forget_lets_begin_what_a_newcomer_takes_over() {
+    check(4, || {
+        newcomer_takes_over_what_was_pending(|group, lead| {
+            group.forget(&KEY);
+            lead.land(1);
+        });
+    });
+}
+
+#[test]
+fn g6_g7_forget_all_lets_begin_what_a_newcomer_takes_over() {
+    check(4, || {
+        newcomer_takes_over_what_was_pending(|group, lead| {
+            group.forget_all();
+            lead.land(1);
+        });
     });
 }

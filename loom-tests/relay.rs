@@ -1,7 +1,10 @@
 //! Work that outlives its leader: begun once, and dropped only when nobody is left to go on with it,
 //! before the key is led again.
 
+use std::time::Duration;
+
 use loom::{future::block_on, sync::mpsc, thread};
+use shardflight::CallError;
 
 use crate::kit::{
     Executions, Group, KEY, check, group, group_after, pending, poll_once, spawn_run,
@@ -183,5 +186,71 @@ fn g4_forget_races_handing_over_and_leaving() {
         forgetter.join().unwrap();
         assert!(group.is_empty(), "G4");
         executions.execute();
+    });
+}
+
+/// G2, G6, G7: a thread or a task that has no time for the work that it takes over passes it on to one that
+/// has: the work is not begun again, and nobody waits for it in vain.
+fn out_of_time(blocking: bool) {
+    let group = group();
+    let executions = Executions::new();
+    let leader = pending(group.call(&KEY).relay(executions.interrupted(2)));
+    let waiting = pending(group.run(&KEY, executions.work()));
+    let hurried = {
+        let (group, executions) = (group.clone(), executions.clone());
+        thread::spawn(move || {
+            let call = group.call(&KEY).timeout(Duration::ZERO);
+            let answer = match blocking {
+                true => call.run_blocking(|| executions.execute()),
+                false => block_on(call.run(executions.work())),
+            };
+            answer.map(|outcome| outcome.value)
+        })
+    };
+    drop(leader);
+    assert_eq!(block_on(waiting), 1, "the work was begun again");
+    // It has its own time for its own work, if it comes after the landing.
+    assert!([Err(CallError::TimedOut), Ok(1), Ok(2)].contains(&hurried.join().unwrap()));
+    assert!(group.is_empty(), "G4");
+}
+
+#[test]
+fn g2_g7_a_thread_without_time_passes_the_work_on() {
+    check(3, || out_of_time(true));
+}
+
+#[test]
+fn g2_g7_a_task_without_time_passes_the_work_on() {
+    check(3, || out_of_time(false));
+}
+
+/// G1, G4, G6: the same with nobody to pass it on to, and a handle that waits: the work is dropped before
+/// the key is led again.
+#[test]
+fn g1_g6_the_last_that_has_no_time_drops_the_work() {
+    check(3, || {
+        let group = group();
+        let executions = Executions::new();
+        let leader = pending(group.call(&KEY).relay(executions.interrupted(2)));
+        let handle = group.join(&KEY).expect("it is in flight");
+        let hurried = {
+            let (group, executions) = (group.clone(), executions.clone());
+            thread::spawn(move || {
+                let call = group.call(&KEY).timeout(Duration::ZERO);
+                call.run_blocking(|| executions.execute()).map(|outcome| outcome.value)
+            })
+        };
+        drop(leader);
+        let told = handle.wait();
+        let answer = hurried.join().unwrap();
+        // The work may have ended when the thread polled it, or the thread may have come when that was
+        // gone: then it leads the flight with work of its own, or another.
+        match answer {
+            Ok(1) => assert_eq!(told, Ok(1)),
+            Ok(2) => assert!([Ok(2), Err(CallError::Cancelled)].contains(&told)),
+            _ => assert_eq!((answer, told), (Err(CallError::TimedOut), Err(CallError::Cancelled))),
+        }
+        executions.execute();
+        assert!(group.is_empty(), "G4");
     });
 }

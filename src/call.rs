@@ -11,10 +11,13 @@ use std::{
 
 use crate::{
     error::CallError,
-    flight::{Ask, Caller, Fly, Handle, Relayed, Work, fly_blocking, state::OnCancel},
+    flight::{
+        Ask, Caller, Fly, Handle, Limit, Patience, Relayed, Stated, Work, fly_blocking,
+        state::OnCancel,
+    },
     group::{Core, Owned},
     outcome::Outcome,
-    spawn,
+    spawn::{self, Terms},
     sync::Arc,
 };
 
@@ -40,13 +43,15 @@ pub struct Call<'a, K, V, S, Q: ?Sized> {
     key: &'a Q,
     on_cancel: OnCancel,
     ask: Ask,
+    timeout: Option<Duration>,
     aborts_when_abandoned: bool,
 }
 
 impl<'a, K, V, S, Q: ?Sized> Call<'a, K, V, S, Q> {
     pub(crate) fn new(core: &'a Arc<Core<K, V, S>>, key: &'a Q) -> Self {
         let on_cancel = OnCancel::default();
-        Self { core, key, on_cancel, ask: Ask::DEFAULT, aborts_when_abandoned: false }
+        let (ask, timeout) = (Ask::DEFAULT, None);
+        Self { core, key, on_cancel, ask, timeout, aborts_when_abandoned: false }
     }
 
     /// What this caller wants if it follows a leader that is cancelled. The default is to
@@ -163,12 +168,37 @@ impl<'a, K, V, S, Q: ?Sized> Call<'a, K, V, S, Q> {
         self
     }
 
-    /// How long [`run_blocking`](Self::run_blocking) waits for other calls' work: a follower for its
-    /// answer, a [fresh](Self::fresh) call also for the flight before its own. Then it is
-    /// [`CallError::TimedOut`]. Its own work, once it runs, is not limited.
+    /// How long this call waits for other calls' work. When the time is over the call returns
+    /// [`CallError::TimedOut`], and the other callers of the flight go on.
     ///
-    /// [`Duration::MAX`], the default, means for ever. Async calls are not affected: use the runtime's
-    /// timeout around them, which drops the call.
+    /// The time begins when the call first has to wait. It covers all that the call waits for:
+    ///
+    /// - as a follower, the leader's value;
+    /// - as a [fresh](Self::fresh) call, the end of the flight before its own;
+    /// - as a successor, the half-done work of a cancelled leader that it takes over
+    ///   ([`relay`](Self::relay)). When the time is over, that work goes to another follower. If nobody is
+    ///   left to take it, it is dropped.
+    ///
+    /// The call's own work is not limited. To limit that, put the runtime's timeout around the call, which
+    /// drops it, or around the work.
+    ///
+    /// The limit holds for threads ([`run_blocking`](Self::run_blocking)), for async calls
+    /// ([`run`](Self::run), `relay`) and for tasks ([`task`](Self::task), `spawn`). A task that gives up ends,
+    /// and its handle gets [`CallError::TimedOut`]. Async calls and tasks need a timer, which is tokio's: state
+    /// no timeout for them without the feature `tokio`. A timer is made (one allocation) when the call has to
+    /// wait.
+    ///
+    /// [`Duration::MAX`], the default, is no limit. A call with [`Duration::ZERO`] does not wait. Neither needs
+    /// a timer.
+    ///
+    /// # Panics
+    ///
+    /// This method never does. What panics is:
+    ///
+    /// - without the feature `tokio`, the methods that make an async call or a task, if any timeout except
+    ///   `Duration::MAX` was stated;
+    /// - with it, the first poll that has to wait, outside a tokio runtime or in one without a timer, as
+    ///   [`tokio::time::sleep`](https://docs.rs/tokio/latest/tokio/time/fn.sleep.html) does.
     ///
     /// ```
     /// use futures_lite::future;
@@ -181,8 +211,24 @@ impl<'a, K, V, S, Q: ?Sized> Call<'a, K, V, S, Q> {
     /// let answer = group.call(&"key").timeout(Duration::from_millis(1)).run_blocking(|| 2);
     /// assert_eq!(answer, Err(CallError::TimedOut));
     /// ```
+    ///
+    /// In a task:
+    ///
+    /// ```
+    /// use shardflight::{CallError, Group};
+    /// use std::time::Duration;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let group: Group<String, u32> = Group::new();
+    /// let stuck = group.spawn("key".to_owned(), std::future::pending());
+    /// let answer = group.call("key").timeout(Duration::from_secs(1)).run(async { 2 }).await;
+    /// assert_eq!(answer, Err(CallError::TimedOut));
+    /// # drop(stuck);
+    /// # }
+    /// ```
     pub fn timeout(mut self, patience: Duration) -> Self {
-        self.ask.timeout = Some(patience);
+        self.timeout = Some(patience);
         self
     }
 }
@@ -194,6 +240,13 @@ where
     S: BuildHasher,
     Q: ?Sized + Eq + Hash + ToOwned<Owned = K>,
 {
+    /// What an async call brings to its flight.
+    #[track_caller]
+    fn caller(self) -> Caller<'a, 'a, K, V, S, Q, Stated> {
+        let asks = Stated { ask: self.ask, patience: Patience::of(self.timeout) };
+        Caller { core: &**self.core, key: self.key, asks }
+    }
+
     /// As [`Group::run`](crate::Group::run), with the options of this call.
     ///
     /// ```
@@ -224,18 +277,20 @@ where
     /// [`Panicked`](CallError::Panicked) if it followed and the leader's work panicked,
     /// [`Cancelled`](CallError::Cancelled) if it followed, the leader was cancelled and it had asked
     /// for [`OnCancel::Fail`], [`TooManyFollowers`](CallError::TooManyFollowers) if it had a limit
-    /// ([`max_followers`](Self::max_followers)), [`Reentrant`](CallError::Reentrant) if it was called from inside the
+    /// ([`max_followers`](Self::max_followers)), [`TimedOut`](CallError::TimedOut) with a
+    /// [`timeout`](Self::timeout), [`Reentrant`](CallError::Reentrant) if it was called, or is polled, inside the
     /// key's own work. An error of the work is not among them: it is the value.
     ///
     /// # Panics
     ///
-    /// If this caller leads and its own work panics, with the original payload.
+    /// If this caller leads and its own work panics, with the original payload. If it states a
+    /// [`timeout`](Self::timeout#panics) and there is no timer.
+    #[track_caller]
     pub fn run<F>(self, work: F) -> impl Future<Output = Result<Outcome<V>, CallError>>
     where
         F: Future<Output = V>,
     {
-        let caller = Caller { core: &**self.core, key: self.key, asks: self.ask };
-        Fly::new(caller, Work::new(work), identity)
+        Fly::new(self.caller(), Work::new(work), identity)
     }
 
     /// As [`run`](Self::run), but if this caller leads and is cancelled, its half-done work is not
@@ -278,13 +333,14 @@ where
     ///
     /// # Panics
     ///
-    /// If the work panics while this caller leads, with the original payload.
+    /// If the work panics while this caller leads, with the original payload. If it states a
+    /// [`timeout`](Self::timeout#panics) and there is no timer.
+    #[track_caller]
     pub fn relay<F>(self, work: F) -> impl Future<Output = Result<Outcome<V>, CallError>>
     where
         F: Future<Output = V> + Send + 'static,
     {
-        let caller = Caller { core: &**self.core, key: self.key, asks: self.ask };
-        Fly::new(caller, Relayed::new(work), identity)
+        Fly::new(self.caller(), Relayed::new(work), identity)
     }
 
     /// As [`Group::run_blocking`](crate::Group::run_blocking), with the options of this call.
@@ -301,16 +357,16 @@ where
     ///
     /// # Errors
     ///
-    /// As [`run`](Self::run), and [`TimedOut`](CallError::TimedOut) with a [`timeout`](Self::timeout).
+    /// As [`run`](Self::run).
     ///
     /// # Panics
     ///
-    /// As [`run`](Self::run).
+    /// If this caller leads and its own work panics, with the original payload.
     pub fn run_blocking<F>(self, work: F) -> Result<Outcome<V>, CallError>
     where
         F: FnOnce() -> V,
     {
-        fly_blocking(self.core, self.key, self.ask, work)
+        fly_blocking(self.core, self.key, self.ask, self.timeout, work)
     }
 
     /// Registers now, and returns the work as a task for an executor of the caller's choice, and a
@@ -319,7 +375,11 @@ where
     /// If a flight is under way the task joins it, keeps its work, and takes over if the leader is
     /// cancelled. With [`OnCancel::Fail`] the work is dropped then, and the handle is told. The handle
     /// may be dropped; the task outlives it, unless it is to be
-    /// [aborted](Self::abort_when_abandoned).
+    /// [aborted](Self::abort_when_abandoned). With a [`timeout`](Self::timeout) the task ends when its time is
+    /// over, and the handle is told.
+    ///
+    /// A task may be polled inside the work that it follows, by an executor that runs in there. Do not await
+    /// it there: it would wait for itself. Await the handle, which reports that.
     ///
     /// ```
     /// use shardflight::Group;
@@ -343,7 +403,9 @@ where
     ///
     /// # Panics
     ///
-    /// The task panics if its work does; the handle gets [`Panicked`](CallError::Panicked).
+    /// The task panics if its work does; the handle gets [`Panicked`](CallError::Panicked). This panics if a
+    /// [`timeout`](Self::timeout#panics) is stated and there is no timer.
+    #[track_caller]
     pub fn task<F>(
         self,
         work: F,
@@ -351,11 +413,14 @@ where
     where
         F: Future<Output = V>,
     {
-        let Self { core, key, ask, aborts_when_abandoned, .. } = self;
+        let Self { core, key, ask, timeout, aborts_when_abandoned, .. } = self;
+        // First: panicking later would have to give up again what was registered.
+        let patience = Patience::of(timeout);
         let (_, hash) = core.locate(key);
         let owned = Owned(Arc::clone(core));
         let entered = spawn::enter(&owned, hash, key, ask);
-        spawn::board(owned, hash, entered, aborts_when_abandoned, work)
+        let terms = Terms { aborts_when_abandoned, limit: Limit::new(patience) };
+        spawn::board(owned, hash, entered, terms, work)
     }
 }
 
@@ -367,7 +432,7 @@ impl<K, V, S, Q: ?Sized + fmt::Debug> fmt::Debug for Call<'_, K, V, S, Q> {
             .field("fresh", &self.ask.fresh)
             .field("max_followers", &self.ask.max_followers)
             .field("max_age", &self.ask.max_age)
-            .field("timeout", &self.ask.timeout)
+            .field("timeout", &self.timeout)
             .finish_non_exhaustive()
     }
 }

@@ -32,12 +32,14 @@ pub enum CallError {
     /// ([`OnCancel::Fail`](crate::OnCancel::Fail)) instead of taking over; or it had no work to take
     /// over with, and nobody else was left who could.
     Cancelled,
-    /// There was no answer within the time that the caller was ready to wait.
+    /// There was no answer within the time that the caller was ready to wait for other calls' work
+    /// ([`Call::timeout`](crate::Call::timeout), [`Handle::wait_timeout`](crate::Handle::wait_timeout)). That
+    /// work goes on, unless nobody else is left who could go on with it.
     TimedOut,
     /// The flight had as many followers as the caller allowed
     /// ([`max_followers`](crate::Call::max_followers)).
     TooManyFollowers,
-    /// The call was made from inside the work it would have waited for.
+    /// The call was made, or its future is polled, inside the work it would have waited for.
     Reentrant,
 }
 

@@ -400,8 +400,8 @@ where
     /// # Panics
     ///
     /// If the work panics, the leader unwinds with the original payload and every follower panics
-    /// with its text; the next call starts afresh. If the call comes from inside the key's own work
-    /// it would wait for itself, and panics instead. [`call`](Self::call) turns the followers' panic
+    /// with its text; the next call starts afresh. If the call comes from inside the key's own work, or
+    /// is awaited there, it would wait for itself, and panics instead. [`call`](Self::call) turns the followers' panic
     /// and the recursion into [`CallError`]s.
     ///
     /// Recursion is what happens on one stack. Through another task or thread it cannot be seen, and
@@ -438,7 +438,7 @@ where
         Q: ?Sized + Eq + Hash + ToOwned<Owned = K>,
         F: FnOnce() -> V,
     {
-        value_or_panic(fly_blocking(&*self.core, key, Plain, work))
+        value_or_panic(fly_blocking(&*self.core, key, Plain, None, work))
     }
 
     /// A call with options and a full answer: how the value came about, and errors instead of

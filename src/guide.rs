@@ -65,8 +65,11 @@
 //!   `run` that work starts from the beginning, so if every caller has less time than the work needs,
 //!   nobody is ever answered: use `relay` or `spawn`.
 //! - *Around a handle* it drops the handle; the work goes on.
-//! - *Threads* say [`timeout`](crate::Call::timeout), which limits how long they wait for others, or
-//!   [`wait_timeout`](crate::Handle::wait_timeout). A thread's own work cannot be interrupted.
+//! - *The call's own* [`timeout`](crate::Call::timeout) limits how long it waits for others, in tasks and
+//!   threads alike, and leaves its own work alone: a leader keeps its lead. It drops nothing that anybody
+//!   else still wants. In async code it needs the feature `tokio`.
+//! - *Threads* have that, and [`wait_timeout`](crate::Handle::wait_timeout) for handles. A thread's own work
+//!   cannot be interrupted.
 //!
 //! ```
 //! use shardflight::Group;
@@ -126,7 +129,7 @@
 //! | One stuck leader holds its key | [`max_age`](crate::Call::max_age): who comes later than that starts anew. Those who follow it already go on waiting; their own timeouts end that |
 //! | It is stuck now, and no call says `max_age` | [`forget`](crate::Group::forget) the key |
 //! | Ten thousand requests pile up behind one key | [`max_followers`](crate::Call::max_followers): more are refused at once with [`TooManyFollowers`](crate::CallError::TooManyFollowers) |
-//! | A thread waits too long | [`timeout`](crate::Call::timeout) |
+//! | A call waits too long for others | [`timeout`](crate::Call::timeout) |
 //! | How many keys are in flight? | [`len`](crate::Group::len) |
 //! | Too many *keys* at once | no limit of the group: bound the work, by a semaphore or a connection pool |
 //!
@@ -159,9 +162,9 @@
 //! |---|---|---|
 //! | [`Panicked`](crate::CallError::Panicked) | followers and handles, with the text of the panic; the leader itself unwinds | as with any panic; the key works again |
 //! | [`Cancelled`](crate::CallError::Cancelled) | callers with [`OnCancel::Fail`](crate::OnCancel::Fail), and handles when nobody is left to take over | call again, with work |
-//! | [`TimedOut`](crate::CallError::TimedOut) | threads that set a timeout | the work goes on; give up or wait again |
+//! | [`TimedOut`](crate::CallError::TimedOut) | callers that set a timeout, and handles of such calls | the work goes on; give up or wait again |
 //! | [`TooManyFollowers`](crate::CallError::TooManyFollowers) | callers that set the limit | shed load |
-//! | [`Reentrant`](crate::CallError::Reentrant) | work that calls its own key | a bug: it would have waited for itself |
+//! | [`Reentrant`](crate::CallError::Reentrant) | work that calls its own key, or awaits such a call | a bug: it would have waited for itself |
 //!
 //! `run`, `run_blocking` and `run_many` have no room for these: they panic, with the leader's text or
 //! the error's. What cannot be seen is work that waits for its own key through *another* task or thread;

@@ -61,7 +61,8 @@
 //!
 //! # Features
 //!
-//! - `tokio`: `Group::spawn` and `Call::spawn`, for calls that run as tasks of their own; and work that is
+//! - `tokio`: `Group::spawn` and `Call::spawn`, for calls that run as tasks of their own; the timer that
+//!   [`Call::timeout`] needs in async code; and work that is
 //!   [relayed](Call::relay) keeps the tokio runtime that it was begun in. All else works without it, with
 //!   tokio too; [`Call::task`] is for the executors of others.
 //! - `metrics`: `MetricsObserver`, which reports a group's flights to the [metrics](https://docs.rs/metrics)

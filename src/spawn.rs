@@ -12,22 +12,48 @@ use crate::{
     error::CallError,
     flight::{
         Alarm, Answer, Ask, Enter, Entry, Flight, FlightId, Fly, Follower, Handle, Job, Lead,
-        Permit, Work, state::Who,
+        Limit, Patience, Permit, Work, state::Who,
     },
     sync::Arc,
     table::{Entered, KeyHash, Reach, Wanted},
 };
 
+/// How a call with a handle ends before its flight does.
+pub(crate) struct Terms {
+    pub(crate) aborts_when_abandoned: bool,
+    pub(crate) limit: Option<Limit>,
+}
+
+#[cfg(feature = "tokio")]
+impl Terms {
+    pub(crate) const NONE: Self = Self { aborts_when_abandoned: false, limit: None };
+}
+
 /// A call that has entered already.
-struct Aboard;
+struct Aboard {
+    /// Boxed because few have one.
+    limit: Option<Box<Limit>>,
+}
 
 impl<R: Reach> Enter<R> for Aboard {
+    const NESTS: bool = true;
+
     fn begin(&self, _: Pin<&mut Lead<R>>) -> Option<FlightId> {
         unreachable!("it is aboard from the beginning")
     }
 
     fn meet(&self, _: Pin<&mut Lead<R>>) -> Entry<R> {
         unreachable!("it is aboard from the beginning")
+    }
+
+    fn patience(&mut self) -> Option<&mut Patience> {
+        self.limit.as_mut().map(|limit| &mut limit.patience)
+    }
+
+    fn lapse(&self, flight: &Flight<R::V>) {
+        if let Some(limit) = &self.limit {
+            limit.lapse.set(flight);
+        }
     }
 }
 
@@ -48,7 +74,7 @@ pub(crate) fn board<R, F>(
     owned: R,
     hash: KeyHash,
     entered: Entered<R::V>,
-    aborts_when_abandoned: bool,
+    terms: Terms,
     work: F,
 ) -> Result<(impl Future<Output = ()> + use<R, F>, Handle<R::V>), CallError>
 where
@@ -56,15 +82,19 @@ where
     R::V: Clone,
     F: Future<Output = R::V>,
 {
+    let Terms { aborts_when_abandoned, limit } = terms;
     let alarm = aborts_when_abandoned.then(|| Arc::new(Alarm::new()));
+    let lapse = limit.as_ref().map(|limit| Arc::clone(&limit.lapse));
+    let aboard = Aboard { limit: limit.map(Box::new) };
     let work = Work::new(work);
     let permit = match entered {
         Entered::TakeOver(flight) => Permit::taken_over(owned, hash, flight),
         Entered::Pending(flight) => Permit::new(owned, hash, flight.id(), Some(flight)),
-        Entered::Follow(flight, ticket) if ticket.who() == Who::Able => {
-            let handle = Handle::of_follower(Arc::clone(&flight), ticket, alarm.clone());
+        // One that would not take over is there to tell the time.
+        Entered::Follow(flight, ticket) if ticket.who() == Who::Able || lapse.is_some() => {
+            let handle = Handle::of_follower(Arc::clone(&flight), ticket, alarm.clone(), lapse);
             let follower = Follower::new(owned, hash, flight, ticket);
-            let fly = Some(Fly::following(follower, Aboard, work, identity));
+            let fly = Some(Fly::following(follower, aboard, work, identity));
             return Ok((Task { alarm, led: None, fly }, handle));
         }
         Entered::Follow(flight, ticket) => {
@@ -77,8 +107,8 @@ where
         }
     };
     let flight = Arc::clone(permit.flight().expect("it is shared from the beginning"));
-    let handle = Handle::of_leader(Arc::clone(&flight), alarm.clone());
-    let fly = Some(Fly::leading(permit, Aboard, work, identity));
+    let handle = Handle::of_leader(Arc::clone(&flight), alarm.clone(), lapse);
+    let fly = Some(Fly::leading(permit, aboard, work, identity));
     Ok((Task { alarm, led: Some(flight), fly }, handle))
 }
 

@@ -55,13 +55,16 @@ pub(crate) fn wait_on<'a, T>(
     }
 }
 
-/// loom has no time.
+/// loom has no time, except for a deadline that has passed.
 #[cfg(loom)]
 pub(crate) fn wait_on<'a, T>(
     condvar: &Condvar,
     guard: MutexGuard<'a, T>,
-    _deadline: Option<std::time::Instant>,
+    deadline: Option<std::time::Instant>,
 ) -> (MutexGuard<'a, T>, bool) {
+    if has_passed(deadline) {
+        return (guard, true);
+    }
     (condvar.wait(guard).unwrap_or_else(|poisoned| poisoned.into_inner()), false)
 }
 
@@ -80,32 +83,93 @@ pub(crate) fn wait_until(
     }
 }
 
-/// loom has no time.
+/// loom has no time, except for a deadline that has passed.
 #[cfg(loom)]
 pub(crate) fn wait_until(
     listener: impl event_listener::Listener,
-    _deadline: Option<std::time::Instant>,
+    deadline: Option<std::time::Instant>,
 ) -> bool {
+    if has_passed(deadline) {
+        return false;
+    }
     listener.wait();
     true
 }
 
+/// Polls a future as a thread until it is ready; or `None` when the time has come.
 #[cfg(not(loom))]
-pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
+pub(crate) fn block_on<F: Future>(
+    future: F,
+    deadline: Option<std::time::Instant>,
+) -> Option<F::Output> {
     let mut future = std::pin::pin!(future);
     let (parker, unparker) = parking::pair();
     let waker = std::task::Waker::from(unparker);
     let cx = &mut std::task::Context::from_waker(&waker);
     loop {
-        match future.as_mut().poll(cx) {
-            std::task::Poll::Ready(output) => return output,
-            std::task::Poll::Pending => parker.park(),
+        if let std::task::Poll::Ready(output) = future.as_mut().poll(cx) {
+            return Some(output);
+        }
+        match deadline {
+            None => parker.park(),
+            // Asked each time: a future that wakes itself again and again never parks the thread.
+            Some(deadline) if std::time::Instant::now() >= deadline => return None,
+            Some(deadline) => {
+                parker.park_deadline(deadline);
+            }
         }
     }
 }
 
+/// loom has no time, except for a deadline that has passed.
 #[cfg(loom)]
-pub(crate) use loom::future::block_on;
+pub(crate) fn block_on<F: Future>(
+    future: F,
+    deadline: Option<std::time::Instant>,
+) -> Option<F::Output> {
+    let mut future = std::pin::pin!(future);
+    loom::future::block_on(std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
+        std::task::Poll::Ready(output) => std::task::Poll::Ready(Some(output)),
+        std::task::Poll::Pending if has_passed(deadline) => std::task::Poll::Ready(None),
+        std::task::Poll::Pending => std::task::Poll::Pending,
+    }))
+}
+
+/// The same in each run of a model, whose timeouts are zero.
+#[cfg(loom)]
+fn has_passed(deadline: Option<std::time::Instant>) -> bool {
+    deadline.is_some_and(|deadline| deadline <= std::time::Instant::now())
+}
+
+#[cfg(any(loom, not(feature = "tokio")))]
+pub(crate) use self::no_timer::Timer;
+/// What async calls tell the time by. The core has none of its own: it is tokio's.
+#[cfg(all(not(loom), feature = "tokio"))]
+pub(crate) use crate::tokio::Timer;
+
+#[cfg(any(loom, not(feature = "tokio")))]
+mod no_timer {
+    use std::{
+        task::{Context, Poll},
+        time::Duration,
+    };
+
+    /// Without the feature no call gets as far as to need one. The models have no time that passes.
+    pub(crate) struct Timer(());
+
+    impl Timer {
+        pub(crate) const EXISTS: bool = cfg!(loom);
+
+        pub(crate) fn new(_: Duration) -> Self {
+            assert!(cfg!(loom), "no call without a timer states a timeout");
+            Self(())
+        }
+
+        pub(crate) fn poll(&mut self, _: &mut Context<'_>) -> Poll<()> {
+            Poll::Pending
+        }
+    }
+}
 
 /// A thread-local without a destructor. `std` reads it without a lazy-initialisation check when the
 /// initialiser is `const`, which loom's macro cannot express.

@@ -1,17 +1,27 @@
-//! Feature `tokio`: calls that run as tasks of their own, and work that keeps its runtime wherever it
-//! goes.
+//! Feature `tokio`: calls that run as tasks of their own, work that keeps its runtime wherever it goes, and
+//! the timer of async calls.
 
 use std::{
     borrow::Borrow,
     hash::{BuildHasher, Hash},
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use pin_project_lite::pin_project;
-use tokio::runtime;
+use tokio::{
+    runtime,
+    time::{Sleep, sleep},
+};
 
-use crate::{Call, CallError, Group, Handle, flight::Ask, group::Owned, spawn, table::Given};
+use crate::{
+    Call, CallError, Group, Handle,
+    flight::Ask,
+    group::Owned,
+    spawn::{self, Terms},
+    table::Given,
+};
 
 impl<K, V, S> Group<K, V, S>
 where
@@ -75,7 +85,7 @@ where
         let owned = Owned(self.core().clone());
         let mut key = Given(Some(key));
         let entered = spawn::enter(&owned, hash, &mut key, Ask::DEFAULT);
-        let boarded = spawn::board(owned, hash, entered, false, work);
+        let boarded = spawn::board(owned, hash, entered, Terms::NONE, work);
         let (task, handle) = boarded.expect("any number of followers is allowed");
         drop(runtime.spawn(task));
         handle
@@ -93,8 +103,10 @@ where
     /// its own, or joins.
     ///
     /// With [`OnCancel::Fail`](crate::OnCancel::Fail), if there is a flight to follow, the work is
-    /// dropped and the handle is told if the leader is cancelled. [`timeout`](Self::timeout) does not
-    /// apply; use [`Handle::wait_timeout`], or the runtime's timeout around the handle.
+    /// dropped and the handle is told if the leader is cancelled. With a [`timeout`](Self::timeout), the handle
+    /// gets [`CallError::TimedOut`] if the task has waited that long for other calls' work; the task ends
+    /// then. To limit the wait for the task's own work, use [`Handle::wait_timeout`], or the runtime's timeout
+    /// around the handle.
     ///
     /// ```
     /// use shardflight::Group;
@@ -122,6 +134,24 @@ where
         let (task, handle) = self.task(work)?;
         drop(runtime.spawn(task));
         Ok(handle)
+    }
+}
+
+/// What async calls tell the time by. Boxed because few calls need one, and move before they do.
+pub(crate) struct Timer(Pin<Box<Sleep>>);
+
+impl Timer {
+    pub(crate) const EXISTS: bool = true;
+
+    /// # Panics
+    ///
+    /// Outside a runtime with a timer.
+    pub(crate) fn new(timeout: Duration) -> Self {
+        Self(Box::pin(sleep(timeout)))
+    }
+
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.as_mut().poll(cx)
     }
 }
 

@@ -264,7 +264,7 @@ fn g11_taking_over_allocates_nothing() {
 }
 
 /// G11: options cost nothing: not in a call that is unshared, nor in one that is refused, gives up, or
-/// only follows.
+/// only follows. An async call that has to wait, and states a timeout, pays for its timer.
 #[test]
 fn g11_options_allocate_nothing() {
     limited(|| {
@@ -273,19 +273,17 @@ fn g11_options_allocate_nothing() {
             group: &'a Group<u64, V>,
             key: &'a u64,
         ) -> Call<'a, u64, V, ahash::RandomState, u64> {
-            let call = group.call(key).on_cancel(OnCancel::Fail).max_followers(100);
-            call.timeout(HOUR).max_age(HOUR)
+            group.call(key).on_cancel(OnCancel::Fail).max_followers(100).max_age(HOUR)
         }
 
         let clones = AtomicUsize::new(0);
         let group: Group<u64, Counted<'_>> = Group::builder().capacity(10_000).build();
         for key in 0..1_000 {
             let (n, ()) = allocations(|| {
-                assert!(poll_new(call(&group, &key).run(async { Counted(&clones) })).is_ready());
-                assert!(
-                    poll_new(call(&group, &key).fresh().run(async { Counted(&clones) })).is_ready()
-                );
-                assert!(call(&group, &key).run_blocking(|| Counted(&clones)).is_ok());
+                let timed = || call(&group, &key).timeout(HOUR);
+                assert!(poll_new(timed().run(async { Counted(&clones) })).is_ready());
+                assert!(poll_new(timed().fresh().run(async { Counted(&clones) })).is_ready());
+                assert!(timed().run_blocking(|| Counted(&clones)).is_ok());
                 assert!(call(&group, &key).fresh().run_blocking(|| Counted(&clones)).is_ok());
                 // Others in the same group are dated now, too.
                 group.run_blocking(&key, || Counted(&clones));
@@ -296,8 +294,9 @@ fn g11_options_allocate_nothing() {
 
         let mut leader = pin!(group.run(&1, pending()));
         assert!(poll(leader.as_mut()).is_pending());
-        let (n, refused) =
-            allocations(|| poll_new(call(&group, &1).max_followers(0).run(pending())));
+        let (n, refused) = allocations(|| {
+            poll_new(call(&group, &1).timeout(HOUR).max_followers(0).run(pending()))
+        });
         assert!(matches!(refused, Poll::Ready(Err(CallError::TooManyFollowers))));
         assert_eq!(n, 0, "a call that is refused");
         let give_up = || call(&group, &1).timeout(Duration::ZERO).run_blocking(|| Counted(&clones));
@@ -312,6 +311,16 @@ fn g11_options_allocate_nothing() {
             }
         });
         assert_eq!(n, 0, "followers");
+
+        // The time of an async call begins when it has to wait.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        let runtime = runtime.expect("a runtime");
+        let _context = runtime.enter();
+        let mut timed = Box::pin(call(&group, &1).timeout(HOUR).run(pending()));
+        let (n, ()) = allocations(|| assert!(poll(timed.as_mut()).is_pending()));
+        assert_eq!(n, 1, "the timer");
+        let (n, ()) = allocations(|| assert!(poll(timed.as_mut()).is_pending()));
+        assert_eq!(n, 0, "there is one");
     });
 }
 

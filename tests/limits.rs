@@ -1,4 +1,4 @@
-//! The limits that a call may set: `max_followers`, `max_age` and `timeout`.
+//! The limits that a call may set: `max_followers`, `max_age`, and `timeout` of threads.
 
 #![cfg(not(loom))]
 
@@ -412,7 +412,7 @@ fn thread_gives_up_when_its_time_has_come() {
     });
 }
 
-/// Its own work is not limited, nor is one that it takes over; and for ever is for ever.
+/// Its own work is not limited, nor is it when it takes over; and `Duration::MAX` is no limit.
 #[test]
 fn timeout_does_not_limit_work() {
     limited(|| {
@@ -439,20 +439,6 @@ fn timeout_does_not_limit_work() {
             });
         }
         assert!(group.is_empty());
-    });
-}
-
-/// An async call is not affected.
-#[test]
-fn timeout_does_not_affect_async_calls() {
-    limited(|| {
-        let group: Group<u64, u32> = Group::new();
-        let lead = lead(&group);
-        let call = group.call(&1).timeout(Duration::ZERO);
-        let mut follower = Polled::pending(call.run(async { 0 }));
-        assert!(follower.poll().is_pending());
-        assert_eq!(lead.land(1), 1);
-        assert_eq!(follower.woken_value().expect("a value").value, 1);
     });
 }
 

@@ -4,10 +4,10 @@
 
 mod common;
 
-use std::{cell::RefCell, future::pending, task::Poll, thread};
+use std::{cell::RefCell, future::pending, pin::Pin, task::Poll, thread};
 
 use common::{Doorbell, Polled, RingingKey, limited, panic_text};
-use futures_lite::future::{block_on, yield_now};
+use futures_lite::future::{block_on, poll_once, yield_now};
 use shardflight::{CallError, Entry, Group, OnCancel, Role};
 
 /// Scenario 27, G13: a direct recursion, async in async.
@@ -409,6 +409,125 @@ fn g13_work_that_waits_for_the_flight_after_it_is_reported() {
         let (task, handle) = next.take().expect("the work ran");
         block_on(task);
         assert_eq!(block_on(handle), Ok(2));
+        assert!(group.is_empty());
+    });
+}
+
+/// Polls a call outside, once, and then awaits it inside the work of key 1.
+fn awaited_inside<'g, T: 'g>(group: &'g Group<u64, u32>, call: impl Future<Output = T> + 'g) -> T {
+    let (moves_in, answer) = (RefCell::new(None), RefCell::new(None));
+    let mut leader = Polled::pending(group.call(&1).run(async {
+        yield_now().await;
+        let call: Pin<Box<dyn Future<Output = T> + 'g>> = moves_in.take().expect("put there");
+        answer.replace(Some(call.await));
+        7
+    }));
+    let mut call: Pin<Box<dyn Future<Output = T> + 'g>> = Box::pin(call);
+    assert!(block_on(poll_once(&mut call)).is_none());
+    moves_in.replace(Some(call));
+    let outcome = leader.woken_value().expect("a value");
+    assert_eq!((outcome.value, outcome.role), (7, Role::Led { followers: 0 }));
+    drop(leader);
+    answer.take().expect("it was awaited")
+}
+
+/// G13: a call that followed before it came inside the work it follows is told there, whether it was woken
+/// or not, and leaves.
+#[test]
+fn g13_follower_that_is_awaited_inside_the_work_it_follows() {
+    limited(|| {
+        let group: Group<u64, u32> = Group::new();
+        let reentrant = Err(CallError::Reentrant);
+        assert_eq!(awaited_inside(&group, group.call(&1).run(async { 0 })), reentrant);
+        assert_eq!(awaited_inside(&group, group.call(&1).relay(async { 0 })), reentrant);
+        let told = group.call(&1).on_cancel(OnCancel::Fail).run(async { 0 });
+        assert_eq!(awaited_inside(&group, told), reentrant);
+        let text = panic_text(|| awaited_inside(&group, group.run(&1, async { 0 })));
+        assert!(text.contains("recursive"), "{text}");
+        assert!(group.is_empty());
+    });
+}
+
+/// G13: so is one that leads, or follows, the flight that begins after the work. The next one leads it.
+#[test]
+fn g13_fresh_call_that_is_awaited_inside_the_work_before_it() {
+    limited(|| {
+        let group: Group<u64, u32> = Group::new();
+        let fresh = || group.call(&1).fresh().run(async { 8 });
+        assert_eq!(awaited_inside(&group, fresh()), Err(CallError::Reentrant));
+        assert!(group.is_empty());
+        let both = async {
+            let [mut leads, mut follows, last] = [(); 3].map(|()| Polled::pending(fresh()));
+            yield_now().await;
+            assert_eq!(follows.poll(), Poll::Ready(Err(CallError::Reentrant)));
+            assert!(!last.is_woken());
+            assert_eq!(leads.poll(), Poll::Ready(Err(CallError::Reentrant)));
+            last
+        };
+        let mut last = awaited_inside(&group, both);
+        assert_eq!(last.woken_value().expect("a value").value, 8);
+        assert!(group.is_empty());
+    });
+}
+
+/// G13: so is a batch that joined the key, though nothing woke its wait for it. What it leads is abandoned.
+#[test]
+fn g13_batch_that_is_awaited_inside_the_work_of_a_key_it_joined() {
+    limited(|| {
+        let group: Group<u64, u32> = Group::new();
+        let mut follower = None;
+        let batch = group.run_many([1, 2], |_| pending::<Vec<_>>());
+        let batch = async {
+            let mut batch = Polled::pending(batch);
+            follower = Some(Polled::pending(group.run(&2, async { 5 })));
+            yield_now().await;
+            batch.poll()
+        };
+        let text = panic_text(|| awaited_inside(&group, batch));
+        assert!(text.contains("recursive"), "{text}");
+        assert_eq!(follower.expect("it was polled").woken_value(), 5);
+        assert!(group.is_empty());
+    });
+}
+
+/// G13: and one that follows a key of a batch, inside the load of that.
+#[test]
+fn g13_follower_that_is_awaited_inside_the_load_it_follows() {
+    limited(|| {
+        let group: Group<u64, u32> = Group::new();
+        let moves_in = RefCell::new(None);
+        let mut batch = Polled::pending(group.run_many([1, 2], |keys| {
+            let moves_in = &moves_in;
+            async move {
+                yield_now().await;
+                let mut follower: Polled<'_, _> = moves_in.take().expect("put there");
+                assert_eq!(follower.poll(), Poll::Ready(Err(CallError::Reentrant)));
+                keys.into_iter().map(|key| (key, 7)).collect::<Vec<_>>()
+            }
+        }));
+        moves_in.replace(Some(Polled::pending(group.call(&2).run(async { 0 }))));
+        assert_eq!(batch.woken_value().len(), 2);
+        assert!(group.is_empty());
+    });
+}
+
+/// G13: a call that waits for another key's work inside of work has nothing to report.
+#[test]
+fn g13_follower_that_is_awaited_inside_other_work() {
+    limited(|| {
+        let group: Group<u64, u32> = Group::new();
+        let mut other = Polled::pending(group.run(&2, async {
+            yield_now().await;
+            9
+        }));
+        let follower = async {
+            let mut follower = Polled::pending(group.run(&2, async { 0 }));
+            yield_now().await;
+            assert!(follower.poll().is_pending());
+            assert_eq!(other.woken_value(), 9);
+            follower.woken_value()
+        };
+        assert_eq!(awaited_inside(&group, follower), 9);
         assert!(group.is_empty());
     });
 }

@@ -5,6 +5,7 @@
 mod common;
 
 use std::{
+    hash::{BuildHasherDefault, Hasher},
     mem::take,
     pin::{Pin, pin},
     sync::{
@@ -276,5 +277,79 @@ fn g04_future_polled_after_its_end_says_so() {
             assert_eq!(text, "the future of a call was polled after it returned");
         }
         assert!(group.is_empty());
+    });
+}
+
+/// Maps all keys to one hash.
+#[derive(Default)]
+struct OneHash;
+
+impl Hasher for OneHash {
+    fn finish(&self) -> u64 {
+        1
+    }
+
+    fn write(&mut self, _: &[u8]) {}
+}
+
+type Meeting = Group<u64, u32, BuildHasherDefault<OneHash>>;
+
+/// The waker of a fresh call of one key. It lets a task follow the fresh call of the other key, and drops
+/// that, so that the task takes over.
+struct Meddles {
+    group: Meeting,
+    key: u64,
+    fresh: Arc<[Task; 2]>,
+    /// Of those that meddle, the first does.
+    task: Arc<Mutex<Option<Arc<Inline>>>>,
+}
+
+impl Wake for Meddles {
+    fn wake(self: Arc<Self>) {
+        let mut place = self.task.lock().unwrap();
+        if place.is_some() {
+            return;
+        }
+        let (group, other) = (self.group.clone(), 1 - self.key);
+        let task = Inline::new(async move { group.run(&other, async { 7 }).await });
+        *place = Some(Arc::clone(&task));
+        drop(place);
+        task.poll();
+        drop(self.fresh[other as usize].lock().unwrap().take());
+        assert_eq!(task.value(), 7, "it leads, and has nothing to wait for");
+    }
+}
+
+/// G6, G9: of two flights that are let begin together, the waker of one's leader meets the other before its
+/// leader is called. A plain task that takes that over begins: if it waited, it would be called under a lock
+/// that its own waker then comes back to.
+#[test]
+fn g09_waker_that_polls_in_place_takes_over_a_flight_that_was_pending() {
+    limited(|| {
+        let group: Meeting = Group::with_hasher(BuildHasherDefault::default());
+        let old = [0, 1].map(|key| {
+            let group = group.clone();
+            Polled::pending(async move { group.run(&key, std::future::pending()).await })
+        });
+        let (fresh, task) = (Arc::new([(); 2].map(|()| Task::default())), Arc::default());
+        for key in [0, 1] {
+            let group_of_call = group.clone();
+            let mut call: Pin<Box<dyn Future<Output = u32> + Send>> = Box::pin(async move {
+                let call = group_of_call.call(&key).fresh();
+                call.run(std::future::pending()).await.expect("a value").value
+            });
+            let waker = Waker::from(Arc::new(Meddles {
+                group: group.clone(),
+                key,
+                fresh: Arc::clone(&fresh),
+                task: Arc::clone(&task),
+            }));
+            assert!(call.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            *fresh[key as usize].lock().unwrap() = Some(call);
+        }
+        assert_eq!(group.forget_all(), 2);
+        let task = task.lock().unwrap().take();
+        assert_eq!(task.expect("one was woken").value(), 7);
+        drop(old);
     });
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::state::Who;
+use super::{Patience, state::Who};
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ask {
@@ -17,8 +17,6 @@ pub(crate) struct Ask {
     pub(crate) is_watched: bool,
     /// Whether it may be part of the work that it joins. It does not wait itself.
     pub(crate) nests: bool,
-    /// How long it waits for others, if it can tell the time.
-    pub(crate) timeout: Option<Duration>,
 }
 
 impl Ask {
@@ -29,7 +27,6 @@ impl Ask {
         max_age: None,
         is_watched: false,
         nests: false,
-        timeout: None,
     };
 
     /// Whether it takes part in any flight, as anybody.
@@ -47,11 +44,33 @@ impl Ask {
 /// Where the options come from: those of an everyday call need no room in its future.
 pub(crate) trait Asks {
     fn ask(&self) -> &Ask;
+
+    /// How long the call waits for others, if that is limited.
+    #[inline(always)]
+    fn patience(&mut self) -> Option<&mut Patience> {
+        None
+    }
 }
 
 impl Asks for Ask {
     fn ask(&self) -> &Ask {
         self
+    }
+}
+
+/// The options of an async call that states some.
+pub(crate) struct Stated {
+    pub(crate) ask: Ask,
+    pub(crate) patience: Patience,
+}
+
+impl Asks for Stated {
+    fn ask(&self) -> &Ask {
+        &self.ask
+    }
+
+    fn patience(&mut self) -> Option<&mut Patience> {
+        Some(&mut self.patience)
     }
 }
 

@@ -9,14 +9,14 @@ use std::{
     hash::{BuildHasher, Hash},
     panic::resume_unwind,
     pin::{Pin, pin},
-    task::{Context, Poll, ready},
-    time::Instant,
+    task::{Context, Poll},
+    time::{Duration, Instant},
 };
 
 use pin_project_lite::pin_project;
 
 use super::{
-    Ask, Asks, Entry, Flight, FlightId, Follower, Lead, Pending, Permit, Waited,
+    Ask, Asks, Enter, Entry, Flight, Follower, Lead, Pending, Permit, Waited, reentry,
     work::{self, Job},
 };
 use crate::{
@@ -29,41 +29,6 @@ use crate::{
 
 /// What every call comes to.
 pub(crate) type Answer<V> = Result<Outcome<V>, CallError>;
-
-/// How a call comes to a flight.
-pub(crate) trait Enter<R: Reach> {
-    /// Without a lock, if it can.
-    fn begin(&self, lead: Pin<&mut Lead<R>>) -> Option<FlightId>;
-
-    /// With one.
-    fn meet(&self, lead: Pin<&mut Lead<R>>) -> Entry<R>;
-}
-
-/// At its first poll, with a key.
-pub(crate) struct Caller<'a, 'k, K, V, S, Q: ?Sized, A> {
-    pub(crate) core: &'a Core<K, V, S>,
-    pub(crate) key: &'k Q,
-    pub(crate) asks: A,
-}
-
-impl<'a, K, V, S, Q, A> Enter<&'a Table<K, V>> for Caller<'a, '_, K, V, S, Q, A>
-where
-    K: Eq + Hash + Borrow<Q>,
-    S: BuildHasher,
-    Q: ?Sized + Eq + Hash + ToOwned<Owned = K>,
-    A: Asks,
-{
-    #[inline(always)]
-    fn begin(&self, lead: Pin<&mut Lead<&'a Table<K, V>>>) -> Option<FlightId> {
-        let (table, hash) = self.core.locate(self.key);
-        lead.begin(&table, hash, self.key, self.asks.ask())
-    }
-
-    #[inline(always)]
-    fn meet(&self, lead: Pin<&mut Lead<&'a Table<K, V>>>) -> Entry<&'a Table<K, V>> {
-        lead.meet(self.core.table(), self.key, self.asks.ask())
-    }
-}
 
 pin_project! {
     /// `E` brings the call to a flight. `finish` turns the full answer into what the caller asked for.
@@ -139,10 +104,32 @@ where
     /// The flight that it leads, begun or pending, if others know of it.
     pub(crate) fn led(self: Pin<&Self>) -> Option<&Arc<Flight<R::V>>> {
         match self.get_ref().stage {
-            Stage::Leading { ref lead } => lead.flight(),
-            Stage::Pending { ref pending } => pending.flight(),
             Stage::Following { .. } => None,
+            ref stage => stage.flight(),
         }
+    }
+}
+
+impl<R: Reach> Stage<Lead<R>, Follower<R>, Pending<R>> {
+    /// The flight that it takes part in, if others know of that.
+    fn flight(&self) -> Option<&Arc<Flight<R::V>>> {
+        match self {
+            Self::Leading { lead } => lead.flight(),
+            Self::Pending { pending } => pending.flight(),
+            Self::Following { follower } => Some(follower.flight()),
+        }
+    }
+
+    /// Whether the work that runs on this stack has to end before its wait can (G13). Who leads waits for
+    /// nothing but the work.
+    #[inline(always)]
+    fn would_wait_for_this_stack(&self) -> bool {
+        !reentry::is_idle()
+            && match self {
+                Self::Leading { .. } => false,
+                Self::Following { follower } => follower.would_wait_for_this_stack(),
+                Self::Pending { pending } => pending.would_wait_for_this_stack(),
+            }
     }
 }
 
@@ -161,7 +148,7 @@ where
     }
 
     /// The flight that it waits for, led by another.
-    pub(crate) fn followed(&self) -> Option<FlightId> {
+    pub(crate) fn followed(&self) -> Option<super::FlightId> {
         match &self.stage {
             Stage::Following { follower } => Some(follower.id()),
             Stage::Leading { .. } | Stage::Pending { .. } => None,
@@ -176,7 +163,7 @@ where
     E: Enter<R>,
     J: Job<R::V>,
 {
-    /// For a call that did not find its key free, until its work waits.
+    /// For a call that did not find its key free, until it waits or has an answer.
     #[inline(never)]
     fn go_on<A>(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<A>
     where
@@ -185,44 +172,111 @@ where
         let mut this = self.project();
         let answer = loop {
             match this.stage.as_mut().project() {
-                StageProj::Following { follower } => match ready!(follower.poll(cx)) {
-                    Waited::Landed(Ok(value)) => {
+                StageProj::Following { follower } => match follower.poll(cx) {
+                    Poll::Pending => {}
+                    Poll::Ready(Waited::Landed(Ok(value))) => {
                         break Ok(Outcome { value, role: Role::Joined });
                     }
-                    Waited::Landed(Err(panicked)) => break Err(CallError::Panicked(panicked)),
-                    Waited::Lead(permit) => {
-                        this.stage.set(Stage::Pending { pending: Pending::new(permit) });
+                    Poll::Ready(Waited::Landed(Err(panicked))) => {
+                        break Err(CallError::Panicked(panicked));
                     }
-                    Waited::Cancelled => break Err(CallError::Cancelled),
-                    Waited::TimedOut => break Err(CallError::TimedOut),
+                    Poll::Ready(Waited::Lead(permit)) => {
+                        this.stage.set(Stage::Pending { pending: Pending::new(permit) });
+                        continue;
+                    }
+                    Poll::Ready(Waited::Cancelled) => break Err(CallError::Cancelled),
+                    Poll::Ready(Waited::TimedOut) => break Err(CallError::TimedOut),
                 },
                 StageProj::Leading { mut lead } if lead.is_led() => {
-                    let returned = ready!(lead.as_mut().poll(this.work.as_mut(), cx));
-                    *this.done = true;
-                    break finish_leading(lead, returned);
-                }
-                StageProj::Leading { mut lead } => match this.enter.meet(lead.as_mut()) {
-                    Entry::Follow(follower) => this.stage.set(Stage::Following { follower }),
-                    Entry::Began => lead.start(this.work.as_mut()),
-                    Entry::Lead(permit) => {
-                        this.stage.set(Stage::Pending { pending: Pending::new(permit) });
+                    if let Poll::Ready(returned) = lead.as_mut().poll(this.work.as_mut(), cx) {
+                        *this.done = true;
+                        break finish_leading(lead, returned);
                     }
-                    Entry::Reentrant => break Err(CallError::Reentrant),
-                    Entry::Full => break Err(CallError::TooManyFollowers),
-                },
-                StageProj::Pending { pending } => {
-                    let lead = Lead::taken_over(ready!(pending.poll(cx)));
-                    this.stage.set(Stage::Leading { lead });
-                    let StageProj::Leading { lead } = this.stage.as_mut().project() else {
-                        unreachable!("just set")
-                    };
-                    lead.start(this.work.as_mut());
                 }
+                StageProj::Leading { mut lead } => {
+                    match this.enter.meet(lead.as_mut()) {
+                        Entry::Follow(follower) => this.stage.set(Stage::Following { follower }),
+                        Entry::Began => begin_work(this.enter, lead, this.work.as_mut()),
+                        Entry::Lead(permit) => {
+                            this.stage.set(Stage::Pending { pending: Pending::new(permit) });
+                        }
+                        Entry::Reentrant => break Err(CallError::Reentrant),
+                        Entry::Full => break Err(CallError::TooManyFollowers),
+                    }
+                    continue;
+                }
+                StageProj::Pending { pending } => match pending.poll(cx) {
+                    Poll::Pending => {}
+                    Poll::Ready(permit) => {
+                        this.stage.set(Stage::Leading { lead: Lead::taken_over(permit) });
+                        let StageProj::Leading { lead } = this.stage.as_mut().project() else {
+                            unreachable!("just set")
+                        };
+                        begin_work(this.enter, lead, this.work.as_mut());
+                        continue;
+                    }
+                },
             }
+            let why = if !E::NESTS && this.stage.would_wait_for_this_stack() {
+                CallError::Reentrant
+            } else if this.enter.patience().is_some_and(|patience| patience.is_over(cx)) {
+                CallError::TimedOut
+            } else {
+                return Poll::Pending;
+            };
+            *this.done = true;
+            break give_up(this.enter, this.stage, why);
         };
         *this.done = true;
         Poll::Ready((this.finish)(answer))
     }
+
+    /// The lead waits for its work, which may be another's whose time is limited.
+    #[cold]
+    #[inline(never)]
+    fn wait_for_work<A>(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<A>
+    where
+        T: Fn(Answer<R::V>) -> A,
+    {
+        let this = self.project();
+        if !this.enter.patience().is_some_and(|patience| patience.is_over(cx)) {
+            return Poll::Pending;
+        }
+        *this.done = true;
+        Poll::Ready((this.finish)(give_up(this.enter, this.stage, CallError::TimedOut)))
+    }
+}
+
+/// Begins the call's own work, unless it took some over that goes on. That is another's, and the call
+/// still waits.
+fn begin_work<R: Reach, J: Job<R::V>>(
+    enter: &mut impl Enter<R>,
+    mut lead: Pin<&mut Lead<R>>,
+    work: Pin<&mut J>,
+) {
+    if lead.has_relay() {
+        return;
+    }
+    if let Some(patience) = enter.patience() {
+        patience.stop();
+    }
+    lead.as_mut().start(work);
+}
+
+/// Leaves the flight; or gives its lead up, and passes on the work that is in it (step 8).
+#[cold]
+fn give_up<R: Reach>(
+    enter: &impl Enter<R>,
+    mut stage: Pin<&mut Stage<Lead<R>, Follower<R>, Pending<R>>>,
+    why: CallError,
+) -> Answer<R::V> {
+    if why == CallError::TimedOut
+        && let Some(flight) = stage.flight()
+    {
+        enter.lapse(flight);
+    }
+    stage.set(Stage::Leading { lead: Lead::none() });
+    Err(why)
 }
 
 impl<R, E, J, T, A> Future for Fly<R, E, J, T>
@@ -255,7 +309,15 @@ where
             },
             StageProj::Following { .. } | StageProj::Pending { .. } => return self.go_on(cx),
         };
-        let returned = ready!(polled);
+        let returned = match polled {
+            Poll::Ready(returned) => returned,
+            Poll::Pending
+                if this.enter.patience().is_some_and(|patience| patience.is_running()) =>
+            {
+                return self.wait_for_work(cx);
+            }
+            Poll::Pending => return Poll::Pending,
+        };
         *this.done = true;
         Poll::Ready((this.finish)(finish_leading(lead, returned)))
     }
@@ -267,6 +329,7 @@ pub(crate) fn fly_blocking<K, V, S, Q>(
     core: &Core<K, V, S>,
     key: &Q,
     asks: impl Asks,
+    timeout: Option<Duration>,
     work: impl FnOnce() -> V,
 ) -> Answer<V>
 where
@@ -279,17 +342,26 @@ where
     let mut lead = pin!(Lead::none());
     let returned = match lead.as_mut().begin(&table, hash, key, asks.ask()) {
         Some(id) => work::call(id, work),
-        None => match meet_blocking(lead.as_mut(), table, key, asks.ask()) {
-            Ok(None) if lead.has_relay() => block_on(poll_fn(|cx| lead.as_mut().poll_relay(cx))),
-            Ok(None) => lead.around(|| work::call(lead.id(), work)),
-            Ok(Some(value)) => return Ok(Outcome { value, role: Role::Joined }),
+        None => match meet_blocking(lead.as_mut(), table, key, asks.ask(), timeout) {
+            Ok(Met::Own) => lead.around(|| work::call(lead.id(), work)),
+            Ok(Met::Returned(returned)) => returned,
+            Ok(Met::Landed(value)) => return Ok(Outcome { value, role: Role::Joined }),
             Err(error) => return Err(error),
         },
     };
     finish_leading(lead, returned)
 }
 
-/// Waits for whoever is there. `None` if the caller leads.
+/// What a thread came to that did not find its key free.
+enum Met<V> {
+    /// It leads, and its own work is to run.
+    Own,
+    /// It leads, and the work that it took over has returned.
+    Returned(Result<V, work::Payload>),
+    Landed(V),
+}
+
+/// Waits for the work of others.
 #[cold]
 #[inline(never)]
 fn meet_blocking<'a, K, V, Q>(
@@ -297,19 +369,20 @@ fn meet_blocking<'a, K, V, Q>(
     table: &'a Table<K, V>,
     key: &Q,
     ask: &Ask,
-) -> Result<Option<V>, CallError>
+    timeout: Option<Duration>,
+) -> Result<Met<V>, CallError>
 where
     K: Eq + Hash + Borrow<Q>,
     V: Clone,
     Q: ?Sized + Eq + ToOwned<Owned = K>,
 {
-    let deadline = deadline(ask);
+    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let permit = match lead.as_mut().meet(table, key, ask) {
-        Entry::Began => return Ok(None),
+        Entry::Began => return Ok(Met::Own),
         Entry::Lead(permit) => permit,
         Entry::Follow(follower) => match pin!(follower).wait_blocking(deadline) {
             Waited::Lead(permit) => permit,
-            Waited::Landed(Ok(value)) => return Ok(Some(value)),
+            Waited::Landed(Ok(value)) => return Ok(Met::Landed(value)),
             Waited::Landed(Err(panicked)) => return Err(CallError::Panicked(panicked)),
             Waited::Cancelled => return Err(CallError::Cancelled),
             Waited::TimedOut => return Err(CallError::TimedOut),
@@ -319,13 +392,17 @@ where
     };
     let permit = Pending::new(permit).wait_blocking(deadline).ok_or(CallError::TimedOut)?;
     lead.set(Lead::taken_over(permit));
-    Ok(None)
-}
-
-/// `None` is never.
-fn deadline(ask: &Ask) -> Option<Instant> {
-    let timeout = ask.timeout?;
-    Instant::now().checked_add(timeout)
+    if !lead.has_relay() {
+        return Ok(Met::Own);
+    }
+    match block_on(poll_fn(|cx| lead.as_mut().poll_relay(cx)), deadline) {
+        Some(returned) => Ok(Met::Returned(returned)),
+        None => {
+            // Passes the work on (step 8).
+            lead.set(Lead::none());
+            Err(CallError::TimedOut)
+        }
+    }
 }
 
 #[inline(always)]

@@ -78,8 +78,13 @@ impl<R: Reach> Follower<R> {
         self.flight().id()
     }
 
-    fn flight(&self) -> &Arc<Flight<R::V>> {
+    pub(super) fn flight(&self) -> &Arc<Flight<R::V>> {
         self.waiter.flight().expect(TAKEN)
+    }
+
+    /// As [`Flight::would_wait_for_this_stack`].
+    pub(crate) fn would_wait_for_this_stack(&self) -> bool {
+        self.flight().would_wait_for_this_stack()
     }
 
     fn is_landed(&self) -> bool {

@@ -10,7 +10,7 @@ use std::{
 
 use event_listener::EventListener;
 
-use super::{Alarm, Ask, Flight, Joined, Ticket, state::Who};
+use super::{Alarm, Ask, Flight, Joined, Lapse, Ticket, state::Who};
 use crate::{
     error::CallError,
     observer::Watched,
@@ -52,7 +52,9 @@ use crate::{
 /// # Errors
 ///
 /// [`CallError::Panicked`] if the flight's work panicked, [`CallError::Cancelled`] if it was given up
-/// and nobody is left to take over, [`CallError::Reentrant`] if it is waited for inside that work.
+/// and nobody is left to take over, [`CallError::Reentrant`] if it is waited for inside that work,
+/// [`CallError::TimedOut`] if its task waited for another call's work for as long as its
+/// [`timeout`](crate::Call::timeout) allows.
 #[must_use = "a handle does nothing but wait for the value"]
 pub struct Handle<V> {
     place: Arc<Place<V>>,
@@ -68,6 +70,8 @@ struct Place<V> {
     is_counted: bool,
     /// Of the task behind it, which may be aborted.
     alarm: Option<Arc<Alarm>>,
+    /// Of the task behind it, if its time is limited.
+    lapse: Option<Arc<Lapse>>,
     /// For one that joined, if somebody is to be told.
     watched: Option<Watched>,
 }
@@ -75,17 +79,23 @@ struct Place<V> {
 impl<V> Handle<V> {
     /// For one that was counted when it joined.
     pub(crate) fn new(flight: Arc<Flight<V>>, ticket: Ticket, watched: Option<Watched>) -> Self {
-        Self::with_place(Place { flight, ticket, is_counted: true, alarm: None, watched })
+        let (alarm, lapse) = (None, None);
+        Self::with_place(Place { flight, ticket, is_counted: true, alarm, lapse, watched })
     }
 
     /// For the task that leads the flight, which counts it.
-    pub(crate) fn of_leader(flight: Arc<Flight<V>>, alarm: Option<Arc<Alarm>>) -> Self {
+    pub(crate) fn of_leader(
+        flight: Arc<Flight<V>>,
+        alarm: Option<Arc<Alarm>>,
+        lapse: Option<Arc<Lapse>>,
+    ) -> Self {
         let ask = Ask { who: Who::Workless, ..Ask::DEFAULT };
         let Joined::Follow(ticket) = flight.join(&ask) else { unreachable!("it is led") };
         if let Some(alarm) = &alarm {
             flight.set_alarm(alarm);
         }
-        Self::with_place(Place { flight, ticket, is_counted: true, alarm, watched: None })
+        let watched = None;
+        Self::with_place(Place { flight, ticket, is_counted: true, alarm, lapse, watched })
     }
 
     /// For a task that follows, and is counted.
@@ -93,9 +103,11 @@ impl<V> Handle<V> {
         flight: Arc<Flight<V>>,
         task: Ticket,
         alarm: Option<Arc<Alarm>>,
+        lapse: Option<Arc<Lapse>>,
     ) -> Self {
         let ticket = Ticket::new(Who::Workless, task.tell_after());
-        Self::with_place(Place { flight, ticket, is_counted: false, alarm, watched: None })
+        let watched = None;
+        Self::with_place(Place { flight, ticket, is_counted: false, alarm, lapse, watched })
     }
 
     fn with_place(place: Place<V>) -> Self {
@@ -106,7 +118,7 @@ impl<V> Handle<V> {
     where
         V: Clone,
     {
-        let Place { flight, ticket, watched, .. } = &*self.place;
+        let Place { flight, ticket, lapse, watched, .. } = &*self.place;
         if let Some(outcome) = flight.outcome() {
             let answer = outcome.clone().map_err(CallError::Panicked);
             if let Some(watched) = watched {
@@ -114,10 +126,15 @@ impl<V> Handle<V> {
             }
             return Some(answer);
         }
+        let is_given_up = flight.tells(*ticket) || flight.snapshot().is_dead();
+        // Looked at after the state of the flight: a task that runs out of time says so before it leaves.
+        if lapse.as_ref().is_some_and(|lapse| lapse.is_set()) {
+            return Some(Err(CallError::TimedOut));
+        }
         if flight.would_wait_for_this_stack() {
             return Some(Err(CallError::Reentrant));
         }
-        (flight.tells(*ticket) || flight.snapshot().is_dead()).then_some(Err(CallError::Cancelled))
+        is_given_up.then_some(Err(CallError::Cancelled))
     }
 
     /// Waits as a thread.

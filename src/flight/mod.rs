@@ -56,9 +56,11 @@
 //!    it in the slot, and leads it if there is none. A pending flight is an ordinary one, whose leader
 //!    has to wait: it can be joined (by fresh callers), abandoned, taken over, and die. Whatever takes
 //!    the flight under way out of the slot (land, abandon, leave, forget) puts the pending one into its
-//!    place in the same step, and lets its leader begin after unlocking.
-//! 8. **hand over** (locked): a leader with work of the flight's own (`relay`) is dropped. If somebody
-//!    inside is able to lead, the work is put into the flight, and then the flight is abandoned as by
+//!    place and lets it begin (clears `PENDING`) in the same step, and calls its leader after unlocking.
+//!    So the flight that callers who are not fresh find in the slot is never pending: whoever takes it
+//!    over has nothing to wait for, whether its leader has been called or not.
+//! 8. **hand over** (locked): a leader with work of the flight's own (`relay`) is dropped, or its time
+//!    for work that another began is over. If somebody inside is able to lead, the work is put into the flight, and then the flight is abandoned as by
 //!    step 3; who takes the lead takes the work and goes on with it. If all who could have left in
 //!    between, the leader takes the lead back, which nobody else can have, drops the work, and only
 //!    then abandons. In the same way the last one to leave a flight with such work in it becomes its
@@ -143,10 +145,12 @@
 
 mod alarm;
 mod ask;
+mod enter;
 mod fly;
 mod follower;
 mod handle;
 mod lead;
+mod patience;
 mod pending;
 mod permit;
 pub(crate) mod reentry;
@@ -159,10 +163,12 @@ pub use self::handle::Handle;
 pub(crate) use self::work::relay;
 pub(crate) use self::{
     alarm::Alarm,
-    ask::{Ask, Asks, Plain},
-    fly::{Answer, Caller, Enter, Fly, fly_blocking},
+    ask::{Ask, Asks, Plain, Stated},
+    enter::{Caller, Enter},
+    fly::{Answer, Fly, fly_blocking},
     follower::{Follower, Waited},
     lead::{Entry, Lead},
+    patience::{Lapse, Limit, Patience},
     pending::Pending,
     permit::Permit,
     reentry::Batch,
@@ -285,7 +291,8 @@ impl<V> Flight<V> {
         Self::with_state(id, State::new(), began)
     }
 
-    /// A led flight that must not begin before [`start`](Self::start): not before `older` has ended.
+    /// A led flight that must not begin before [`let_begin`](Self::let_begin): not before `older` has
+    /// ended.
     pub(crate) fn pending(id: FlightId, older: FlightId, began: Stamp) -> Self {
         Self { older: Some(older), ..Self::with_state(id, State::pending(), began) }
     }
@@ -367,8 +374,13 @@ impl<V> Flight<V> {
 
     fn wake_audience(&self) {
         if self.has_audience() {
-            notify(&self.aside);
+            self.call_aside();
         }
+    }
+
+    /// Calls all that wait without work, and the leader of a pending flight. Under no lock.
+    pub(crate) fn call_aside(&self) {
+        notify(&self.aside);
     }
 
     /// Whether a follower is to be told of an abandonment.
@@ -438,7 +450,9 @@ impl<V> Flight<V> {
         }
     }
 
-    /// Whether the work that runs on this stack has to end before the flight can (G13).
+    /// Whether the work that runs on this stack has to end before the flight can (G13). Everybody who is
+    /// about to wait for a flight asks, at each poll, because a call may be made in one place and polled
+    /// in another.
     fn would_wait_for_this_stack(&self) -> bool {
         reentry::is_within(self.id)
             || self
@@ -446,10 +460,10 @@ impl<V> Flight<V> {
                 .is_some_and(|older| self.snapshot().is_pending() && reentry::is_within(older))
     }
 
-    /// Step 7, after unlocking: the flight that this one waited for is gone from the table.
-    pub(crate) fn start(&self) {
-        self.state.start();
-        notify(&self.aside);
+    /// Step 7, under the shard's lock: the flight that this one waited for leaves the table. Its leader is
+    /// [called](Self::call_aside) after unlocking.
+    pub(crate) fn let_begin(&self) {
+        self.state.let_begin();
     }
 
     /// Step 8, by the leader, which keeps the lead (and gets the work back) if nobody is there to take

@@ -15,8 +15,8 @@ use crate::{
     table::Reach,
 };
 
-/// Becomes the permit when its flight may begin, which mostly is at once. Dropped before, it gives the
-/// lead up.
+/// Becomes the permit when its flight may begin, which it mostly may from the beginning. Dropped before,
+/// it gives the lead up.
 pub(crate) struct Pending<R: Reach> {
     /// `None` only once it has been handed out.
     permit: Option<Permit<R>>,
@@ -34,6 +34,11 @@ impl<R: Reach> Pending<R> {
 
     fn is_pending(&self) -> bool {
         self.flight().is_some_and(|flight| flight.snapshot().is_pending())
+    }
+
+    /// As [`Flight::would_wait_for_this_stack`].
+    pub(super) fn would_wait_for_this_stack(&self) -> bool {
+        self.flight().is_some_and(|flight| flight.would_wait_for_this_stack())
     }
 
     /// Waits as a thread; `None` if the time comes first.

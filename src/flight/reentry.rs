@@ -107,11 +107,16 @@ pub(crate) fn within<R>(id: FlightId, part: impl FnOnce() -> R) -> R {
     part()
 }
 
+/// Whether no flight's work is running on this stack.
+#[inline(always)]
+pub(crate) fn is_idle() -> bool {
+    STACK.with(|stack| stack.depth.get() | stack.batches.get() == 0)
+}
+
 /// Whether a part of this flight's work is running on this stack.
 #[inline]
 pub(crate) fn is_within(id: FlightId) -> bool {
-    let is_idle = STACK.with(|stack| stack.depth.get() | stack.batches.get() == 0);
-    !is_idle && is_on_the_stack(id)
+    !is_idle() && is_on_the_stack(id)
 }
 
 fn is_on_the_stack(id: FlightId) -> bool {

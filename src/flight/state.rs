@@ -5,7 +5,7 @@
 //! | 0..26  | `able`       | followers that take over when the leader is cancelled. Up: `join`, under the shard lock. Down: `leave` and `visit`, by the follower itself, under no lock. |
 //! | 26..52 | `bound`      | followers that never do: they asked to be told instead (`OnCancel::Fail`), or brought no work (handles). Up and down as `able`. |
 //! | 52..60 | `skips`      | how many of the woken followers still decline the lead before one takes it. Set by `abandon`, counted down by `visit`, cleared with `LEADERLESS`. |
-//! | 60     | `PENDING`    | the flight waits for an older one of its key to end; its leader must not begin. Set from the beginning; cleared by whoever took the older one out of the table. |
+//! | 60     | `PENDING`    | the flight waits for an older one of its key to end; its leader must not begin. Set from the beginning; cleared by the step that takes the older one out of the table, under the lock that covers joining. So a flight that callers find as the one in flight is never pending. |
 //! | 61     | `ABORTABLE`  | the leader wants to know when nobody follows any more. Set by the leader; cleared by `abandon`. |
 //! | 62     | `DYING`      | the leader has seen that nobody follows and will drop its work unpolled. Set by the leader; cleared by `abandon`. Who comes now and could lead waits for that; who could not finds no flight. |
 //! | 63     | `LEADERLESS` | nobody leads. Set by `abandon` under the lock that covers joining; cleared by whoever takes the lead: a follower in `visit`, a newcomer in `join`, or, of a dead flight, the holder of that lock in `reclaim`. Clearing it *is* taking the lead, so exactly one can. |
@@ -122,8 +122,8 @@ impl State {
         Self(AtomicU64::new(PENDING))
     }
 
-    /// The leader may begin.
-    pub(crate) fn start(&self) {
+    /// The leader may begin. Under the lock that covers joining.
+    pub(crate) fn let_begin(&self) {
         // AcqRel: as in `exchange`.
         self.0.fetch_and(!PENDING, Ordering::AcqRel);
     }

@@ -185,7 +185,7 @@ struct Removed<K, V> {
     /// Unless it is still that of the next flight.
     key: Option<K>,
     slot: Slot<V>,
-    /// The pending flight that has taken its place.
+    /// The pending flight that has taken its place, and may begin. Its leader is yet to be called.
     promoted: Option<Arc<Flight<V>>>,
 }
 
@@ -658,7 +658,7 @@ where
             return self.close_detached(id, own).filter(Closed::is_awaited);
         };
         if let Some(next) = promoted {
-            next.start();
+            next.call_aside();
         }
         let flight = Arc::clone(slot.flight()?);
         Some(Closed { flight, followers, key }).filter(Closed::is_awaited)
@@ -921,7 +921,8 @@ impl<K, S> Locked<'_, K, S> {
     }
 
     /// Takes a flight out of the map, pending or not. If another waits for its end, that one is in its
-    /// place then.
+    /// place then, and may begin: callers that are not fresh can join it from here on, and take it over,
+    /// and must have nothing to wait for then.
     fn remove<V>(&mut self, hash: KeyHash, id: FlightId) -> Option<Removed<K, V>>
     where
         S: Shard<K, V>,
@@ -936,20 +937,21 @@ impl<K, S> Locked<'_, K, S> {
             let slot = Slot::Shared { hash: hash.short(), flight: next };
             return Some(Removed { key: None, slot, promoted: None });
         }
+        next.let_begin();
         self.shard.insert(key, Slot::Shared { hash: hash.short(), flight: Arc::clone(&next) });
         Some(Removed { key: None, slot, promoted: Some(next) })
     }
 }
 
 impl<K, V> Removed<K, V> {
-    /// After unlocking: lets the flight begin that has waited for this, and drops what is left.
+    /// After unlocking: calls the leader of the flight that has waited for this, and drops what is left.
     fn settle(mut self) {
-        self.start_next();
+        self.call_next();
     }
 
-    fn start_next(&mut self) {
+    fn call_next(&mut self) {
         if let Some(next) = self.promoted.take() {
-            next.start();
+            next.call_aside();
         }
     }
 }

@@ -41,7 +41,7 @@ where
             shard = same;
         }
         drop(shard);
-        in_map.iter_mut().for_each(Removed::start_next);
+        in_map.iter_mut().for_each(Removed::call_next);
         let ids = in_cells.iter().map(|flight| flight.id).chain(slots.iter().map(|slot| slot.1));
         for id in ids {
             self.tell(id, |observer| observer.forgotten(id));

@@ -86,7 +86,8 @@ impl Soak {
             let kind = [Kind::Run, Kind::Call, Kind::Relay, Kind::Relay][rng.usize(..4)];
             let own = self.ledger.execution(&key, kind == Kind::Relay);
             let options = Options { max_age: None, ..Options::random(rng, &key) };
-            let options = Options { max_followers: None, ..options };
+            // This thread has no timer.
+            let options = Options { max_followers: None, timeout: None, ..options };
             let mut call = self.begin(kind, &key, &own, course, options);
             let polled = call.as_mut().poll(&mut Context::from_waker(Waker::noop()));
             self.check(polled.is_pending(), || format!("a duel for key {} was over", key.id()));

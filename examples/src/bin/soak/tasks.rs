@@ -69,7 +69,9 @@ impl Soak {
         let mut options = Options::random(rng, &key);
         match kind {
             Kind::Run | Kind::LeadOrJoin | Kind::Join => options = Options::default(),
-            Kind::Call | Kind::Relay | Kind::Spawn | Kind::Task => options.timeout = None,
+            // It is polled by smol's threads, which have no timer of tokio's.
+            Kind::Task => options.timeout = None,
+            Kind::Call | Kind::Relay | Kind::Spawn => {}
             Kind::RunMany => return self.ask_for_many(rng).await,
             _ => unreachable!("tasks do not block"),
         }

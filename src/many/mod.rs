@@ -1,5 +1,7 @@
 //! `run_many`: a batch of keys, each of which is a flight of its own, loaded together.
 
+mod wait;
+
 use std::{
     collections::HashMap,
     future::{Future, poll_fn},
@@ -16,10 +18,12 @@ use pin_project_lite::pin_project;
 
 use crate::{
     CallError, Group,
-    flight::{Ask, Batch, Follower, Payload, Pending, Permit, Waited},
+    flight::{Ask, Batch, Follower, Payload, Pending, Permit, reentry},
     group::unwind,
-    table::{Entered, Reach, Table},
+    table::{Entered, Table},
 };
+
+use self::wait::{Seat, Settled, Wait};
 
 impl<K, V, S> Group<K, V, S>
 where
@@ -63,7 +67,7 @@ where
     ///
     /// If `load` panics, with the original payload; the followers of all its keys panic with its text.
     /// If the work of a joined key panics, with its text. If one of the keys is being loaded by the work
-    /// that makes this call, which would wait for itself.
+    /// that makes this call, or awaits it, and would wait for itself.
     pub async fn run_many<I, F, Fut, R>(&self, keys: I, load: F) -> HashMap<K, V>
     where
         I: IntoIterator<Item = K>,
@@ -88,16 +92,18 @@ where
                     leads.insert(key, Permit::new(table, hash, id, None));
                     continue;
                 }
-                Entered::TakeOver(flight) => Seat::Lead(Permit::taken_over(table, hash, flight)),
+                Entered::TakeOver(flight) => {
+                    Seat::Leading { pending: Pending::new(Permit::taken_over(table, hash, flight)) }
+                }
                 Entered::Follow(flight, ticket) => {
-                    Seat::Follow(Follower::new(table, hash, flight, ticket))
+                    Seat::Following { follower: Follower::new(table, hash, flight, ticket) }
                 }
                 Entered::Reentrant => unwind(&CallError::Reentrant),
                 Entered::Pending(_) | Entered::Full | Entered::Gone(_) => {
                     unreachable!("nothing of this was asked for")
                 }
             };
-            waits.push(async move { (key, settle(seat).await) });
+            waits.push(Wait::new(key, seat));
         }
         let table = self.core().table();
         let mut loads = Loads { table, load, running: All(FuturesUnordered::new()) };
@@ -122,61 +128,16 @@ where
                     }
                     // What has begun has been polled, but what it woke has not.
                     () if begun => {}
+                    // Asked of all of them, because those that nobody woke were not polled.
+                    () if !reentry::is_idle() && waits.any(Wait::would_wait_for_this_stack) => {
+                        unwind(&CallError::Reentrant);
+                    }
                     () => return Poll::Pending,
                 }
             }
         })
         .await;
         found.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
-    }
-}
-
-enum Settled<R: Reach> {
-    Value(R::V),
-    /// To be loaded.
-    Lead(Permit<R>),
-}
-
-/// Whoever did not begin the flight of its key.
-enum Seat<R: Reach> {
-    Follow(Follower<R>),
-    Lead(Permit<R>),
-}
-
-/// Waits for the flight of one key. Work that was left half done is done here.
-async fn settle<R: Reach>(seat: Seat<R>) -> Settled<R>
-where
-    R::V: Clone,
-{
-    let permit = match seat {
-        Seat::Lead(permit) => permit,
-        Seat::Follow(follower) => match follower.await {
-            Waited::Lead(permit) => permit,
-            Waited::Landed(Ok(value)) => return Settled::Value(value),
-            Waited::Landed(Err(panicked)) => unwind(&CallError::Panicked(panicked)),
-            Waited::Cancelled | Waited::TimedOut => {
-                unreachable!("nothing of this was asked for")
-            }
-        },
-    };
-    let mut permit = Pending::new(permit).await;
-    if !permit.has_relay() {
-        return Settled::Lead(permit);
-    }
-    let returned = poll_fn(|cx| permit.poll_relay(cx)).await;
-    Settled::Value(finish(permit, returned))
-}
-
-fn finish<R: Reach>(mut permit: Permit<R>, returned: Result<R::V, Payload>) -> R::V
-where
-    R::V: Clone,
-{
-    match returned {
-        Ok(value) => permit.land(value).0,
-        Err(payload) => {
-            permit.panicked(&*payload);
-            resume_unwind(payload)
-        }
     }
 }
 
@@ -202,6 +163,11 @@ impl<F> All<F> {
         F: Future,
     {
         Pin::new(&mut self.0).poll_next(cx)
+    }
+
+    fn any(&self, is_it: impl Fn(Pin<&F>) -> bool) -> bool {
+        let mut all = Pin::new(&self.0).iter_pin_ref();
+        all.any(|one| one.project_ref().future.as_pin_ref().is_some_and(&is_it))
     }
 }
 
