@@ -284,7 +284,7 @@ where
     /// # Panics
     ///
     /// If this caller leads and its own work panics, with the original payload. If it states a
-    /// [`timeout`](Self::timeout#panics) and there is no timer.
+    /// [`timeout`](Self::timeout) and there is no timer.
     #[track_caller]
     pub fn run<F>(self, work: F) -> impl Future<Output = Result<Outcome<V>, CallError>>
     where
@@ -334,7 +334,7 @@ where
     /// # Panics
     ///
     /// If the work panics while this caller leads, with the original payload. If it states a
-    /// [`timeout`](Self::timeout#panics) and there is no timer.
+    /// [`timeout`](Self::timeout) and there is no timer.
     #[track_caller]
     pub fn relay<F>(self, work: F) -> impl Future<Output = Result<Outcome<V>, CallError>>
     where
@@ -404,7 +404,7 @@ where
     /// # Panics
     ///
     /// The task panics if its work does; the handle gets [`Panicked`](CallError::Panicked). This panics if a
-    /// [`timeout`](Self::timeout#panics) is stated and there is no timer.
+    /// [`timeout`](Self::timeout) is stated and there is no timer.
     #[track_caller]
     pub fn task<F>(
         self,
