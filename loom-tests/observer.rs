@@ -10,7 +10,7 @@ use std::{
 use loom::{future::block_on, thread};
 use shardflight::{FlightId, Observer};
 
-use crate::kit::{Executions, Group, Hasher, KEY, check, pending, poll_once};
+use crate::kit::{Executions, Group, Hasher, InTurn, KEY, check, pending, poll_once};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Event {
@@ -121,6 +121,36 @@ fn g7_leads_are_told_in_their_order() {
         other.join().unwrap();
         assert!(group.is_empty(), "G4");
         assert_told_in_order(&log);
+    });
+}
+
+/// The leads of a flight are told in turn: each sees what the observer did at the one before. A newcomer
+/// leads and goes between a follower's look at the state and its change of it; the state is as it was then.
+#[test]
+fn g7_leads_are_told_in_turn() {
+    struct Leads(InTurn);
+    impl Observer for Leads {
+        fn taken_over(&self, _: FlightId) {
+            self.0.touch();
+        }
+        fn cancelled(&self, _: FlightId) {
+            self.0.touch();
+        }
+    }
+
+    check(3, || {
+        let builder = shardflight::Group::builder().hasher(Hasher::default()).shards(2);
+        let group: Group = builder.observer(Arc::new(Leads(InTurn::new()))).build();
+        let leader = pending(group.run(&KEY, std::future::pending()));
+        let follower = pending(group.run(&KEY, async { 1 }));
+        drop(leader);
+        let in_between = {
+            let group = group.clone();
+            thread::spawn(move || drop(pending_or_ready(group.run(&KEY, std::future::pending()))))
+        };
+        assert_eq!(block_on(follower), 1);
+        in_between.join().unwrap();
+        assert!(group.is_empty(), "G4");
     });
 }
 

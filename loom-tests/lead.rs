@@ -1,0 +1,87 @@
+//! The handle that a lead gives out to its own flight: whatever becomes of the slot meanwhile, it gets
+//! what the lead comes to.
+
+use loom::thread;
+use shardflight::{CallError, Entry};
+
+use crate::kit::{KEY, check, group, lead};
+
+/// G5, G6: the flight is forgotten while its lead makes a handle, before anybody has joined or after:
+/// the handle gets its answer, and the next flight of the key is another one.
+fn own_handle_races_forget(land: bool) {
+    let group = group();
+    let lead = lead(&group);
+    let forgetting = {
+        let group = group.clone();
+        thread::spawn(move || {
+            group.forget(&KEY);
+            let Entry::Lead(next) = group.lead_or_join(&KEY) else {
+                unreachable!("the flight was forgotten, or has ended")
+            };
+            assert_eq!(next.land(2), 0, "G5");
+        })
+    };
+    let handle = lead.handle();
+    if land {
+        assert_eq!(lead.land(1), 1);
+        assert_eq!(handle.wait(), Ok(1));
+    } else {
+        drop(lead);
+        assert_eq!(handle.wait(), Err(CallError::Cancelled));
+    }
+    forgetting.join().unwrap();
+    assert!(group.is_empty(), "G4");
+}
+
+#[test]
+fn g5_g6_own_handle_of_a_lead_that_lands_races_forget() {
+    check(4, || own_handle_races_forget(true));
+}
+
+#[test]
+fn g5_g6_own_handle_of_a_lead_that_is_dropped_races_forget() {
+    check(4, || own_handle_races_forget(false));
+}
+
+/// G2, G6: the first handle of the lead and the first follower come together: both are of one flight, and
+/// counted. The lead lands in another thread while the handle waits here.
+#[test]
+fn g2_g6_own_handle_races_join() {
+    check(3, || {
+        let group = group();
+        let lead = lead(&group);
+        let joining = {
+            let group = group.clone();
+            thread::spawn(move || group.join(&KEY))
+        };
+        let handle = lead.handle();
+        let joined = joining.join().unwrap().expect("it is led until below");
+        let landing = thread::spawn(move || lead.land(1));
+        assert_eq!(handle.wait(), Ok(1));
+        assert_eq!(landing.join().unwrap(), 2);
+        assert_eq!(joined.wait(), Ok(1));
+        assert!(group.is_empty(), "G4");
+    });
+}
+
+/// G2, G6: two threads share the lead of a flight that was forgotten before anybody had joined: their
+/// handles are of one flight.
+#[test]
+fn g2_g6_two_own_handles_of_a_forgotten_flight() {
+    check(4, || {
+        let group = group();
+        let lead = std::sync::Arc::new(lead(&group));
+        assert!(group.forget(&KEY));
+        let other = {
+            let lead = std::sync::Arc::clone(&lead);
+            thread::spawn(move || lead.handle())
+        };
+        let handle = lead.handle();
+        let other = other.join().unwrap();
+        let lead = std::sync::Arc::into_inner(lead).expect("the other thread has ended");
+        assert_eq!(lead.land(1), 2);
+        assert_eq!(handle.wait(), Ok(1));
+        assert_eq!(other.wait(), Ok(1));
+        assert!(group.is_empty(), "G4");
+    });
+}
