@@ -4,7 +4,7 @@
 use loom::thread;
 use shardflight::{CallError, Entry};
 
-use crate::kit::{KEY, check, group, lead};
+use crate::kit::{Executions, KEY, check, group, lead, pending, poll_once};
 
 /// G5, G6: the flight is forgotten while its lead makes a handle, before anybody has joined or after:
 /// the handle gets its answer, and the next flight of the key is another one.
@@ -83,5 +83,35 @@ fn g2_g6_two_own_handles_of_a_forgotten_flight() {
         assert_eq!(handle.wait(), Ok(1));
         assert_eq!(other.wait(), Ok(1));
         assert!(group.is_empty(), "G4");
+    });
+}
+
+/// G1, G2: a lead that came to a flight which everybody had left, and that knows it: its own handle gets its
+/// value.
+#[test]
+fn g2_own_handle_of_a_lead_that_was_taken_over() {
+    check(2, || {
+        let group = group();
+        let executions = Executions::new();
+        let leader = pending(group.call(&KEY).relay(executions.interrupted(1)));
+        let mut follower = Box::pin(group.run(&KEY, executions.work()));
+        assert!(poll_once(follower.as_mut()).is_pending());
+        drop(leader);
+        let other = {
+            let (group, executions) = (group.clone(), executions.clone());
+            thread::spawn(move || match group.lead_or_join(&KEY) {
+                Entry::Lead(lead) => {
+                    let handle = lead.handle();
+                    let value = executions.execute();
+                    assert_eq!(lead.land(value), 1);
+                    assert_eq!(handle.wait(), Ok(value));
+                }
+                Entry::Join(handle) => assert_eq!(handle.wait(), Err(CallError::Cancelled)),
+            })
+        };
+        drop(follower);
+        other.join().unwrap();
+        assert!(group.is_empty(), "G4");
+        executions.execute();
     });
 }

@@ -208,7 +208,7 @@ impl<K: Eq + Hash, V, S: BuildHasher> Group<K, V, S> {
     /// let squares: Group<u64, u64> = Group::new();
     /// match squares.lead_or_join(&12) {
     ///     Entry::Lead(lead) => {
-    ///         let answer = squares.join(&12).expect("in flight");
+    ///         let answer = lead.handle();
     ///         orders.send((lead, 12)).unwrap();
     ///         assert_eq!(answer.wait(), Ok(144));
     ///     }
