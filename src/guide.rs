@@ -376,7 +376,7 @@
 //! | `group.work(key, fut)`, with `Err(None)` in followers of an error | `run` with `V = Result<T, E>`: the error itself, in all callers |
 //! | `work_no_retry`, with `LeaderDropped` | [`OnCancel::Fail`](crate::OnCancel::Fail), with [`Cancelled`](crate::CallError::Cancelled) |
 //! | `UnaryGroup` | any `V` |
-//! | `purge_stale` | not needed: nothing is left behind |
+//! | `purge_stale` | not needed. There the value of a caller that took over stays until the next call of its key; here nothing is left behind |
 //! | **tokio's `OnceCell`** | |
 //! | `cell.get_or_init(f)` | `run`, if the value is *not* to be kept. There and here a waiter begins anew when `f` is cancelled; when it panics, only here all callers learn of it |
 //! | a map of `OnceCell`s | a `Group`: nothing to remove, no race between the removal and the next call |
