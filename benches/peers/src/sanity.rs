@@ -94,7 +94,7 @@ fn a_follower_that_is_not_polled_holds_up_nobody_here() {
     let held_up = async_groups!(u64, u64, |G, name| (name, held_up::<G>()));
     for (name, held_up) in held_up {
         let expected = match name {
-            "singleflight-async" | "asyncband" | "moka + invalidate" | "`OnceCell` recipe" => OTHERS,
+            "singleflight-async" | "asyncband" | "moka + invalidate" => OTHERS,
             _ => 0,
         };
         assert_eq!(held_up, expected, "{name}");
