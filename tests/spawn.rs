@@ -532,10 +532,12 @@ fn g07_newcomer_keeps_work_that_was_to_be_aborted() {
             Entry::Join(handle) => Box::pin(handle),
             Entry::Lead(_) => panic!("it is in flight"),
         },
-        |group| Box::pin(async {
-            let call = group.call(&1).on_cancel(OnCancel::Fail);
-            Ok(call.run(async { unreachable!("it follows") }).await?.value)
-        }),
+        |group| {
+            Box::pin(async {
+                let call = group.call(&1).on_cancel(OnCancel::Fail);
+                Ok(call.run(async { unreachable!("it follows") }).await?.value)
+            })
+        },
     ];
 
     on_paused_clock(|| async {
