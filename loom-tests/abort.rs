@@ -6,7 +6,7 @@ use std::time::Duration;
 use loom::{future::block_on, thread};
 use shardflight::{CallError, Entry, Handle, OnCancel};
 
-use crate::kit::{Executions, Group, KEY, check, group, lead, pending};
+use crate::kit::{Executions, Group, InTurn, KEY, check, group, lead, pending};
 
 /// A call that is aborted when it is abandoned: its task runs in a thread of its own.
 fn spawn(
@@ -223,6 +223,44 @@ fn g7_a_task_that_follows_is_abandoned() {
         drop(execution);
         assert_eq!(lead.land(1), 0);
         assert_eq!(executions.execute(), 2, "G2: it never led");
+        assert!(group.is_empty(), "G4");
+    });
+}
+
+/// G7: the work of a task that follows is dropped after all that the owner of its last handle did.
+#[test]
+fn g7_unused_work_ends_after_what_the_owner_of_the_handle_did() {
+    check(4, || {
+        let group = group();
+        let lead = lead(&group);
+        let place = InTurn::new();
+        let (task, handle) = spawn(&group, place.touched_when_dropped());
+        place.touch();
+        drop(handle);
+        task.join().unwrap();
+        assert_eq!(lead.land(1), 0);
+        assert!(group.is_empty(), "G4");
+    });
+}
+
+/// G7: so does work that was begun, after what a follower did that came and left while it was abandoned.
+#[test]
+fn g7_aborted_work_ends_after_what_the_last_follower_did() {
+    check(4, || {
+        let group = group();
+        let place = InTurn::new();
+        let task = abandoned(&group, place.touched_when_dropped());
+        let leaving = {
+            let (group, place) = (group.clone(), place.clone());
+            thread::spawn(move || {
+                if let Some(handle) = group.join(&KEY) {
+                    place.touch();
+                    drop(handle);
+                }
+            })
+        };
+        block_on(task);
+        leaving.join().unwrap();
         assert!(group.is_empty(), "G4");
     });
 }

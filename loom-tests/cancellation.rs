@@ -3,7 +3,7 @@
 use loom::{future::block_on, thread};
 use shardflight::{CallError, OnCancel, Role};
 
-use crate::kit::{Executions, KEY, check, group, pending};
+use crate::kit::{Executions, InTurn, KEY, check, group, pending};
 
 /// G7: told, and never leading a flight it follows; if it came too late to follow, it leads its own.
 #[test]
@@ -17,6 +17,33 @@ fn g7_on_cancel_fail_is_told() {
             thread::spawn(move || {
                 let call = group.call(&KEY).on_cancel(OnCancel::Fail);
                 call.run_blocking(|| executions.execute())
+            })
+        };
+        drop(leader);
+        match told.join().unwrap() {
+            Err(CallError::Cancelled) => {}
+            Ok(outcome) => assert_eq!(outcome.role, Role::Led { followers: 0 }),
+            Err(error) => panic!("{error}"),
+        }
+        assert!(group.is_empty(), "G4");
+    });
+}
+
+/// G7: who is told sees what the cancelled work did, wherever its first look falls into the abandonment.
+#[test]
+fn g7_who_is_told_sees_what_the_cancelled_work_did() {
+    check(3, || {
+        let group = group();
+        let place = InTurn::new();
+        let leader = pending(group.run(&KEY, place.touched_when_dropped()));
+        let told = {
+            let (group, place) = (group.clone(), place.clone());
+            thread::spawn(move || {
+                let call = group.call(&KEY).on_cancel(OnCancel::Fail);
+                let answer = block_on(call.run(async { 1 }));
+                // If it led, it came after the leader.
+                place.touch();
+                answer
             })
         };
         drop(leader);

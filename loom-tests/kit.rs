@@ -127,6 +127,46 @@ impl Crossing {
     }
 }
 
+/// What several threads touch in turn. loom fails the model if the crate does not order two touches. It is
+/// in an `Arc` of std's, which orders nothing for loom.
+#[derive(Clone)]
+pub(crate) struct InTurn(std::sync::Arc<Place>);
+
+struct Place(UnsafeCell<()>);
+
+// SAFETY: there is nothing in it; loom checks that no two accesses overlap.
+#[allow(unsafe_code, reason = "loom's cell is what detects an overlap")]
+unsafe impl Sync for Place {}
+// SAFETY: as above.
+#[allow(unsafe_code, reason = "loom's cell is what detects an overlap")]
+unsafe impl Send for Place {}
+
+impl InTurn {
+    pub(crate) fn new() -> Self {
+        Self(std::sync::Arc::new(Place(UnsafeCell::new(()))))
+    }
+
+    pub(crate) fn touch(&self) {
+        self.0.0.with_mut(|_| ());
+    }
+
+    /// Work that never ends and touches it when it is dropped, whether it was polled or not.
+    pub(crate) fn touched_when_dropped(&self) -> impl Future<Output = u64> + Send + use<> {
+        struct Touch(InTurn);
+        impl Drop for Touch {
+            fn drop(&mut self) {
+                self.0.touch();
+            }
+        }
+
+        let touch = Touch(self.clone());
+        async move {
+            let _touch = touch;
+            std::future::pending().await
+        }
+    }
+}
+
 /// Counts executions in a place that loom guards: two that overlap, or of which the later does not
 /// see the earlier, fail the model (G1).
 #[derive(Clone)]

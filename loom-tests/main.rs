@@ -16,6 +16,7 @@ mod fresh;
 mod growth;
 mod handles;
 mod landing;
+mod lead;
 mod limits;
 mod observer;
 mod panics;

@@ -2,15 +2,20 @@
 //! that come out even.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
-    sync::{Arc, Mutex},
+    // Those of std order nothing for loom.
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
     time::Duration,
 };
 
 use loom::{future::block_on, thread};
 use shardflight::{FlightId, Observer};
 
-use crate::kit::{Executions, Group, Hasher, KEY, check, pending, poll_once};
+use crate::kit::{Executions, Group, Hasher, InTurn, KEY, check, pending, poll_once};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Event {
@@ -139,6 +144,50 @@ fn g4_who_leaves_while_the_leader_goes_is_told_once() {
         follower.join().unwrap();
         assert!(group.is_empty(), "G4");
         assert_told_in_order(&log);
+    });
+}
+
+/// G7: the leads of a flight are told in turn: each sees what the observer did at the one before. A newcomer
+/// leads and goes between a follower's look at the state and its change of it; the state is as it was then.
+#[test]
+fn g7_leads_are_told_in_turn() {
+    struct Leads {
+        place: InTurn,
+        /// A panic of an observer goes no further, so what loom says to it is kept here.
+        is_in_turn: AtomicBool,
+    }
+    impl Leads {
+        fn touch(&self) {
+            if catch_unwind(AssertUnwindSafe(|| self.place.touch())).is_err() {
+                self.is_in_turn.store(false, SeqCst);
+            }
+        }
+    }
+    impl Observer for Leads {
+        fn taken_over(&self, _: FlightId) {
+            self.touch();
+        }
+        fn cancelled(&self, _: FlightId) {
+            self.touch();
+        }
+    }
+
+    check(3, || {
+        let builder = shardflight::Group::builder().hasher(Hasher::default()).shards(2);
+        let leads = Leads { place: InTurn::new(), is_in_turn: AtomicBool::new(true) };
+        let leads = Arc::new(leads);
+        let group: Group = builder.observer(Arc::clone(&leads)).build();
+        let leader = pending(group.run(&KEY, std::future::pending()));
+        let follower = pending(group.run(&KEY, async { 1 }));
+        drop(leader);
+        let in_between = {
+            let group = group.clone();
+            thread::spawn(move || drop(pending_or_ready(group.run(&KEY, std::future::pending()))))
+        };
+        assert_eq!(block_on(follower), 1);
+        in_between.join().unwrap();
+        assert!(leads.is_in_turn.load(SeqCst));
+        assert!(group.is_empty(), "G4");
     });
 }
 

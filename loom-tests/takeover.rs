@@ -113,6 +113,30 @@ fn g6_leader_and_successor_are_dropped_at_once() {
     });
 }
 
+/// G1: a newcomer leads, executes and goes between a follower's look at the state and its change of it. The
+/// state is as it was then, and the follower takes over all the same. It sees that execution, too.
+#[test]
+fn g1_a_follower_that_takes_over_sees_an_execution_since_it_looked() {
+    check(3, || {
+        let group = group();
+        let executions = Executions::new();
+        let leader = pending(group.run(&KEY, executions.stuck()));
+        let follower = pending(group.run(&KEY, executions.work()));
+        drop(leader);
+        let in_between = {
+            let (group, executions) = (group.clone(), executions.clone());
+            thread::spawn(move || {
+                let mut newcomer = Box::pin(group.run(&KEY, executions.stuck()));
+                // Ready if it has followed the follower.
+                let _ = poll_once(newcomer.as_mut());
+            })
+        };
+        assert!(block_on(follower) > 1);
+        in_between.join().unwrap();
+        assert!(group.is_empty(), "G4");
+    });
+}
+
 /// G1, G7: a newcomer arrives while a follower is about to take over. One of them leads.
 #[test]
 fn g7_a_newcomer_races_the_takeover() {

@@ -146,10 +146,15 @@ impl<'a, K, V, S, Q: ?Sized> Call<'a, K, V, S, Q> {
     /// Aborts the work of a spawned call (`spawn`, [`task`](Self::task)) when nobody wants its value any more: when the
     /// last clone of its handle and the last follower have been dropped.
     ///
-    /// Nobody ever joins a flight that is being aborted and shares its fate. A caller with work that
-    /// comes in between waits until the old work has been dropped, and then runs its own (G1).
-    /// [`Group::join`](crate::Group::join) finds no flight; only
-    /// [`Group::lead_or_join`](crate::Group::lead_or_join) does not wait, and forgets the dying one.
+    /// The task decides whether to abort when it is polled, not when the last handle is dropped. A caller of
+    /// the key that arrives between the two joins the flight, keeps its work running, and gets its value.
+    /// This holds for callers with work too: theirs is not run. If the old work is no longer wanted for that
+    /// key, [`forget`](crate::Group::forget) the key after dropping the handle.
+    ///
+    /// Once the task has decided, no caller joins the flight. A caller with work waits until the old work has
+    /// been dropped, and then runs its own (G1). [`Group::join`](crate::Group::join) finds no flight.
+    /// [`Group::lead_or_join`](crate::Group::lead_or_join) does not wait: it forgets the flight that is being
+    /// aborted and leads a new one.
     ///
     /// ```
     /// use shardflight::Group;

@@ -55,6 +55,30 @@ impl<K: Eq + Hash, V, S: BuildHasher> Lead<K, V, S> {
         Self { permit }
     }
 
+    /// A handle to the flight that this leads. It counts as a follower.
+    ///
+    /// Unlike [`Group::join`](crate::Group::join) it needs no table lookup that a concurrent
+    /// [`forget`](crate::Group::forget) could leave without a flight: the handle always belongs to this
+    /// lead. Take it before the lead goes to whoever makes the value.
+    ///
+    /// The handle gets its answer when the lead lands or is dropped. A thread or task that keeps the lead
+    /// and waits for the handle waits forever.
+    ///
+    /// ```
+    /// use shardflight::{Entry, Group};
+    ///
+    /// let group: Group<&str, u32> = Group::new();
+    /// let Entry::Lead(lead) = group.lead_or_join(&"key") else { unreachable!("the key is free") };
+    /// let handle = lead.handle();
+    /// group.forget(&"key");
+    /// let callback = std::thread::spawn(move || lead.land(1));
+    /// assert_eq!(handle.wait(), Ok(1));
+    /// assert_eq!(callback.join().unwrap(), 1); // follower
+    /// ```
+    pub fn handle(&self) -> Handle<V> {
+        self.permit.handle()
+    }
+
     /// Ends the flight: its followers get the value, and the key is free. Returns how many they were;
     /// without any the value is dropped.
     ///
@@ -63,7 +87,7 @@ impl<K: Eq + Hash, V, S: BuildHasher> Lead<K, V, S> {
     ///
     /// let group: Group<&str, u32> = Group::new();
     /// let Entry::Lead(lead) = group.lead_or_join(&"key") else { unreachable!("the key is free") };
-    /// let handle = group.join(&"key").expect("it is in flight");
+    /// let handle = lead.handle();
     /// assert_eq!(lead.land(1), 1);
     /// assert_eq!(handle.wait(), Ok(1));
     /// assert!(group.is_empty());

@@ -208,7 +208,7 @@ impl<K: Eq + Hash, V, S: BuildHasher> Group<K, V, S> {
     /// let squares: Group<u64, u64> = Group::new();
     /// match squares.lead_or_join(&12) {
     ///     Entry::Lead(lead) => {
-    ///         let answer = squares.join(&12).expect("in flight");
+    ///         let answer = lead.handle();
     ///         orders.send((lead, 12)).unwrap();
     ///         assert_eq!(answer.wait(), Ok(144));
     ///     }
@@ -395,7 +395,12 @@ where
     ///
     /// Dropping the future of a follower affects nobody else. Dropping the leader's drops its work;
     /// then one of the followers takes over with its own, and the others go on waiting. What must
-    /// not be lost when its caller goes belongs into a task of its own.
+    /// not be lost when its caller goes belongs in its own task.
+    ///
+    /// A leader that is kept but no longer polled holds up its followers. In `select!` with `&mut call`, do not
+    /// await a second call of the same key while the first is kept: if the first leads, the second waits for
+    /// it, and the task that would poll it waits for the second. The [guide](crate::guide#a-call-that-is-kept)
+    /// says what to do.
     ///
     /// # Panics
     ///
@@ -423,6 +428,10 @@ where
     /// Do not call it from inside async code with work that may take long: it blocks the executor's
     /// thread. If that thread is the only one that could poll the flight's leader, it never returns;
     /// use the runtime's `spawn_blocking`.
+    ///
+    /// Do not call it inside a work-stealing pool such as rayon's either: a thread of the pool that waits for a
+    /// part of the work runs other jobs meanwhile, and one of those that waits for the same flight never
+    /// returns, or gets [`CallError::Reentrant`]. The [guide](crate::guide#work-stealing-pools) has the safe ways.
     ///
     /// ```
     /// let group: shardflight::Group<u32, String> = shardflight::Group::new();

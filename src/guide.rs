@@ -196,6 +196,64 @@
 //! thread of the same pool, as many blocked followers as the pool has threads leave it none:
 //! [`max_followers`](crate::Call::max_followers), or `run`, which needs no thread to wait.
 //!
+//! # Work-stealing pools
+//!
+//! A thread of rayon's pool that waits for a part of its job runs other jobs meanwhile, on top of the same
+//! stack. A job that waits for a flight there can wait for what lies below it:
+//!
+//! - The flight's own work lies below. Then the job gets [`Reentrant`](crate::CallError::Reentrant), although it
+//!   is not a part of that work.
+//! - A part of that work lies below, which this thread has stolen. Nothing on the thread shows that, and the
+//!   job hangs.
+//!
+//! So no job of such a pool must wait for a flight. This includes [`Handle::wait`](crate::Handle::wait). Three
+//! ways are safe:
+//!
+//! - *Call on plain threads*, and send only the work into the pool:
+//!   `group.run_blocking(&key, || pool.install(work))`. The work must not call the group.
+//! - *Lead or leave.* A job leads, or takes a handle out of the pool. The handles are waited for outside:
+//!
+//! ```
+//! use rayon::prelude::*;
+//! use shardflight::{Entry, Group};
+//!
+//! let group: Group<u64, u64> = Group::new();
+//! let keys = [1, 2, 1, 3, 2];
+//! // No job waits here.
+//! let met: Vec<_> = keys
+//!     .par_iter()
+//!     .map(|key| match group.lead_or_join(key) {
+//!         Entry::Lead(lead) => {
+//!             let handle = lead.handle();
+//!             lead.land(key * key);
+//!             handle
+//!         }
+//!         Entry::Join(handle) => handle,
+//!     })
+//!     .collect();
+//! // No job of the pool, so it may wait.
+//! let squares: Vec<_> = met.into_iter().map(|handle| handle.wait()).collect();
+//! assert_eq!(squares, [1, 4, 1, 9, 4].map(Ok));
+//! ```
+//!
+//! - *Lead or run alone.* With [`max_followers(0)`](crate::Call::max_followers) a call never follows. A job that
+//!   is refused runs its work unshared:
+//!
+//! ```
+//! use shardflight::{CallError, Group};
+//!
+//! fn square(group: &Group<u64, u64>, key: u64) -> u64 {
+//!     match group.call(&key).max_followers(0).run_blocking(|| key * key) {
+//!         Ok(outcome) => outcome.value,
+//!         Err(CallError::TooManyFollowers | CallError::Reentrant) => key * key,
+//!         Err(error) => unreachable!("a leader gets no other error: {error}"),
+//!     }
+//! }
+//!
+//! let group: Group<u64, u64> = Group::new();
+//! assert_eq!(rayon::join(|| square(&group, 3), || square(&group, 3)), (9, 9));
+//! ```
+//!
 //! # Cancellation
 //!
 //! To cancel is to drop the future: by a timeout, `select!`, an aborted task, a closed connection. The
@@ -204,7 +262,7 @@
 //! somebody has given up, ask for [`OnCancel::Fail`](crate::OnCancel::Fail); but if such a caller comes
 //! first, it leads like any other.
 //!
-//! What must not be lost with its caller belongs into a task of its own:
+//! What must not be lost with its caller belongs in its own task:
 //!
 //! ```
 //! use shardflight::Group;
@@ -216,6 +274,38 @@
 //! smol::spawn(task).detach(); // or, on a thread of its own, block_on(task)
 //! assert_eq!(later.wait(), Ok(7));
 //! # Ok::<(), shardflight::CallError>(())
+//! ```
+//!
+//! # A call that is kept
+//!
+//! A future makes progress only while it is polled. `select!` over `&mut call` stops polling the call when
+//! another branch is ready. If that branch awaits a second call of the same key, the task hangs: the second
+//! call follows the first, and the first is not polled until the second returns. The group cannot see that
+//! both are in one task. The same happens with `FuturesUnordered` and `buffered` streams, whose calls are not
+//! polled while the body of the loop awaits something else. A caller of the key in any other task waits, too.
+//!
+//! Either poll both calls (`join!`), or drop the first before the second begins, or let the first run in its
+//! own task, and keep its handle:
+//!
+#![cfg_attr(feature = "tokio", doc = "```")]
+#![cfg_attr(not(feature = "tokio"), doc = "```text")]
+//! use shardflight::Group;
+//! use std::time::Duration;
+//! use tokio::time::sleep;
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() {
+//! let group: Group<String, u32> = Group::new();
+//! let load = || async { sleep(Duration::from_secs(1)).await; 7 };
+//! let mut kept = group.spawn("key".to_owned(), load()); // its task polls it
+//! tokio::select! {
+//!     value = &mut kept => println!("{value:?}"),
+//!     () = sleep(Duration::from_millis(10)) => {
+//!         assert_eq!(group.run("key", load()).await, 7); // follows, and does not hang
+//!     }
+//! }
+//! assert_eq!(kept.await, Ok(7));
+//! # }
 //! ```
 //!
 //! # "It runs twice"
@@ -286,7 +376,7 @@
 //! | `group.work(key, fut)`, with `Err(None)` in followers of an error | `run` with `V = Result<T, E>`: the error itself, in all callers |
 //! | `work_no_retry`, with `LeaderDropped` | [`OnCancel::Fail`](crate::OnCancel::Fail), with [`Cancelled`](crate::CallError::Cancelled) |
 //! | `UnaryGroup` | any `V` |
-//! | `purge_stale` | not needed: nothing is left behind |
+//! | `purge_stale` | not needed. There the value of a caller that took over stays until the next call of its key; here nothing is left behind |
 //! | **tokio's `OnceCell`** | |
 //! | `cell.get_or_init(f)` | `run`, if the value is *not* to be kept. There and here a waiter begins anew when `f` is cancelled; when it panics, only here all callers learn of it |
 //! | a map of `OnceCell`s | a `Group`: nothing to remove, no race between the removal and the next call |

@@ -5,6 +5,7 @@
 mod common;
 
 use std::{
+    cell::RefCell,
     future::pending,
     sync::{Arc, Barrier, Mutex, mpsc},
     task::{Context, Poll, Waker},
@@ -12,7 +13,7 @@ use std::{
 };
 
 use common::{
-    Dice, Doorbell, Executions, LIMIT, Polled, RingingKey, Wakes, limited, on_tokio, settle,
+    Dice, Doorbell, Executions, LIMIT, OnDrop, Polled, RingingKey, Wakes, limited, on_tokio, settle,
 };
 use shardflight::{CallError, Group, OnCancel, Role};
 use tokio::sync::oneshot;
@@ -183,6 +184,37 @@ fn g06_dropped_successor_leaves_before_its_work_is_dropped() {
             });
             assert!(group.is_empty());
         }
+    });
+}
+
+/// The same where the next one is a task. Threads are woken before tasks, so a thread would be woken
+/// by the cancelled leader already.
+#[test]
+fn g06_dropped_successor_wakes_the_next_task_before_its_work_is_dropped() {
+    limited(|| {
+        let mut alone = 0;
+        // In some rounds both are woken.
+        for _ in 0..50 {
+            let group: Group<u64, u32> = Group::new();
+            let next = RefCell::new(None);
+            let leader = Polled::pending(group.run(&1, pending()));
+            let last = OnDrop::new(|| {
+                let mut next = next.borrow_mut();
+                let next: &mut Polled<'_, u32> = next.as_mut().expect("it follows");
+                assert_eq!(next.woken_value(), 2);
+            });
+            let dropped = Polled::pending(group.run(&1, async {
+                let _last = last;
+                pending().await
+            }));
+            *next.borrow_mut() = Some(Polled::pending(group.run(&1, async { 2 })));
+            drop(leader);
+            assert!(dropped.is_woken());
+            alone += u32::from(next.borrow().as_ref().is_some_and(|next| !next.is_woken()));
+            drop(dropped);
+            assert!(group.is_empty());
+        }
+        assert!(alone > 0);
     });
 }
 

@@ -460,7 +460,7 @@ fn handles_are_callers() {
         assert_eq!(log.take(), []);
 
         let Entry::Lead(lead) = group.lead_or_join(&1) else { panic!("the key is free") };
-        let handle = group.join(&1).expect("it is in flight");
+        let handle = lead.handle();
         drop(lead);
         assert_eq!(handle.wait(), Err(CallError::Cancelled));
         assert_eq!(log.take(), [Led, Joined, Cancelled, Left]);

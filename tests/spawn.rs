@@ -7,6 +7,7 @@ mod common;
 use std::{
     future::pending,
     panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -520,13 +521,29 @@ fn g04_abandoned_task_that_joined_is_aborted() {
     });
 }
 
-/// A caller that comes after the last handle went, but before the task looked, keeps the work alive.
+/// A caller that comes after the last handle went, but before the task looked, keeps the work alive: the task
+/// goes on, and the newcomer follows whether it has work or not.
 #[test]
 fn g07_newcomer_keeps_work_that_was_to_be_aborted() {
+    type Comes = fn(&Group<u64, u32>) -> Pin<Box<dyn Future<Output = Result<u32, CallError>> + '_>>;
+    const NEWCOMERS: [Comes; 3] = [
+        |group| Box::pin(group.join(&1).expect("in flight")),
+        |group| match group.lead_or_join(&1) {
+            Entry::Join(handle) => Box::pin(handle),
+            Entry::Lead(_) => panic!("it is in flight"),
+        },
+        |group| {
+            Box::pin(async {
+                let call = group.call(&1).on_cancel(OnCancel::Fail);
+                Ok(call.run(async { unreachable!("it follows") }).await?.value)
+            })
+        },
+    ];
+
     on_paused_clock(|| async {
         let group: Group<u64, u32> = Group::new();
         let executions = Executions::default();
-        for begins in [false, true] {
+        for (comes, begins) in NEWCOMERS.iter().flat_map(|comes| [(comes, false), (comes, true)]) {
             let (land, value) = oneshot::channel();
             let call = group.call(&1).abort_when_abandoned();
             let handle = call.spawn(waits_for(&executions, value)).expect("no limit");
@@ -534,13 +551,13 @@ fn g07_newcomer_keeps_work_that_was_to_be_aborted() {
                 let_tasks_run().await;
             }
             drop(handle);
-            let mut newcomer = Polled::pending(group.join(&1).expect("in flight"));
+            let mut newcomer = Polled::pending(comes(&group));
             let_tasks_run().await;
             land.send(6).expect("it waits");
             let_tasks_run().await;
             assert_eq!(newcomer.woken_value(), Ok(6));
         }
-        assert_eq!(executions.started(), 2);
+        assert_eq!(executions.started(), 2 * NEWCOMERS.len());
         assert!(group.is_empty());
     });
 }

@@ -262,7 +262,7 @@ fn s42_values_keys_and_works_need_not_be_send() {
         let found = futures_lite::future::block_on(group.run_many([Rc::clone(&key)], load));
         assert!(Rc::ptr_eq(&found[&key], &log));
         let Entry::Lead(lead) = group.lead_or_join(&key) else { panic!("the key is free") };
-        let handle = group.join(&key).expect("in flight");
+        let handle = lead.handle();
         assert_eq!(lead.land(Rc::clone(&log)), 1);
         assert!(Rc::ptr_eq(&handle.wait().expect("a value"), &log));
         assert!(group.is_empty());

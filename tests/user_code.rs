@@ -377,9 +377,9 @@ const SCENARIOS: [(&str, Scenario); 10 + cfg!(feature = "tokio") as usize] = [
     }),
     ("lead and join", |group| {
         if let Entry::Lead(lead) = group.lead_or_join(&Key(1)) {
-            let handle = group.join(&Key(1)).expect("in flight");
-            assert_eq!(lead.land(Value(5)), 1);
-            assert!(handle.clone().wait().is_ok());
+            let handles = [lead.handle(), group.join(&Key(1)).expect("in flight")];
+            assert_eq!(lead.land(Value(5)), 2);
+            assert!(handles.iter().all(|handle| handle.clone().wait().is_ok()));
         }
         drop(group.lead_or_join(&Key(1)));
     }),

@@ -123,6 +123,7 @@
 //! | stale if the load fails | no | `stale_if_error` |
 //! | each value's own time | `Expiry`, which may depend on reads, too | `time_to_live_of`, `soft_ttl_of`; of moka's `Expiry` any, if nothing else here needs it |
 //! | many keys at once | no | `get_many` |
+//! | a waiter that is woken and not polled | async: delays those behind it | delays nobody |
 //! | a load that asks for its own key | waits for ever | panics, and says so |
 //! | numbers | entries and weight | hits, stale hits, misses, loads, failures, refreshes, waits; [`Stats`](crate::Stats), `metrics` |
 //! | conditional inserts, `and_compute_with` | yes | on [`moka`](ReadThrough::moka), where invalidations are not final |

@@ -49,7 +49,8 @@ impl Alarm {
     }
 
     pub(crate) fn is_released(&self) -> bool {
-        // Acquire: the work's end comes after whatever the last handle's owner did.
+        // Acquire: the work's end comes after whatever the last handle's owner did, also where the handle is
+        // not counted in the state word, as that of a task that follows.
         self.released.load(Ordering::Acquire) == 1
     }
 }

@@ -20,8 +20,8 @@ use crate::{
 /// Waits for the value of a flight, as a future or as a thread, without a work of its own.
 ///
 /// Made by [`Group::join`](crate::Group::join), [`Group::lead_or_join`](crate::Group::lead_or_join),
-/// [`Call::task`](crate::Call::task) and, with the feature `tokio`, `Group::spawn`. Clones wait for the
-/// same flight and count as one follower; the handle of a task that follows itself is not counted beside
+/// [`Lead::handle`](crate::Lead::handle), [`Call::task`](crate::Call::task) and, with the feature `tokio`,
+/// `Group::spawn`. Clones wait for the same flight and count as one follower; the handle of a task that follows itself is not counted beside
 /// it. It borrows nothing, so it may go to another task or thread. Each is an allocation, and so is
 /// waiting for it as a future.
 ///
@@ -146,7 +146,7 @@ impl<V> Handle<V> {
     ///
     /// let group: Group<u32, &str> = Group::new();
     /// let Entry::Lead(lead) = group.lead_or_join(&1) else { unreachable!("the key is free") };
-    /// let handle = group.join(&1).expect("it is in flight");
+    /// let handle = lead.handle();
     /// let thread = std::thread::spawn(move || handle.wait());
     /// lead.land("one");
     /// assert_eq!(thread.join().unwrap(), Ok("one"));
@@ -172,7 +172,7 @@ impl<V> Handle<V> {
     ///
     /// let group: Group<u32, u32> = Group::new();
     /// let Entry::Lead(lead) = group.lead_or_join(&1) else { unreachable!("the key is free") };
-    /// let handle = group.join(&1).expect("it is in flight");
+    /// let handle = lead.handle();
     /// assert_eq!(handle.wait_timeout(Duration::from_millis(1)), Err(CallError::TimedOut));
     /// # drop(lead);
     /// ```

@@ -79,6 +79,9 @@
 //! beside its task, which may end up leading, or be dropped, while the handle waits on. So a flight that
 //! anybody has ever waited for in this way publishes its outcome also if it lands with no followers.
 //!
+//! A lead that is a value makes handles to its own flight. It finds that by id (locked), in the map or among
+//! the detached flights. If it was forgotten while solo it is in neither, and is made among the detached.
+//!
 //! # Why it holds
 //!
 //! - **G1, one at a time.** To lead is to have inserted the slot or to have cleared `LEADERLESS`.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    Flight, FlightId,
+    Flight, FlightId, Handle,
     work::{self, Payload, Relay},
 };
 use crate::{
@@ -192,6 +192,14 @@ impl<R: Reach> Permit<R> {
     /// Drops the flight's own work, for a leader that cannot go on with it.
     pub(crate) fn drop_relay(&mut self) {
         work::drop_relay(self.0.id, self.0.relay.take());
+    }
+
+    /// Follows the flight that it leads.
+    pub(crate) fn handle(&self) -> Handle<R::V> {
+        let Held { table, id, hash, flight, .. } = &self.0;
+        let table = table.as_ref().expect("there is a flight until it ends").table();
+        let (flight, ticket) = table.follow_own(*hash, *id, flight.as_ref());
+        Handle::new(flight, ticket, table.watched())
     }
 
     /// Step 2. Returns the leader's value and the number of followers.

@@ -150,21 +150,34 @@ fn is_deeper(depth: usize, id: FlightId) -> bool {
 mod tests {
     use super::*;
 
-    fn nest(level: u64, to: u64) {
-        within(FlightId(level), || {
-            assert!((1..=level).all(|id| is_within(FlightId(id))));
-            assert!(!is_within(FlightId(level + 1)));
-            if level < to {
-                nest(level + 1, to);
-            }
-            assert!(!is_within(FlightId(level + 1)));
-        });
+    /// Flights `first` to `last`, each within the one before.
+    fn nest(first: u64, last: u64) {
+        fn go_on(first: u64, level: u64, last: u64) {
+            within(FlightId(level), || {
+                assert!((first..=level).all(|id| is_within(FlightId(id))));
+                assert!(!is_within(FlightId(first - 1)));
+                assert!(!is_within(FlightId(level + 1)));
+                if level < last {
+                    go_on(first, level + 1, last);
+                }
+                assert!(!is_within(FlightId(level + 1)));
+            });
+        }
+        go_on(first, first, last);
     }
 
     #[test]
     fn g13_every_level_is_seen_however_deep() {
         nest(1, 3 * INLINE as u64);
         assert!(!is_within(FlightId(1)));
+    }
+
+    #[test]
+    fn g13_levels_are_seen_where_there_were_deeper_ones_before() {
+        let depth = INLINE as u64 + 3;
+        nest(1, depth);
+        nest(101, 100 + depth);
+        assert!(!is_within(FlightId(depth)));
     }
 
     #[test]

@@ -279,7 +279,8 @@ impl State {
     #[inline]
     fn exchange(&self, now: Snapshot, next: u64) -> Result<(), Snapshot> {
         // AcqRel: all changes form one order in which each sees what happened before the others;
-        // above all a new leader sees everything of the old one (G1).
+        // above all a new leader sees everything of the old one (G1). Success needs the Acquire, too: the
+        // word may have changed and come back since it was read.
         self.0
             .compare_exchange_weak(now.0, next, Ordering::AcqRel, Ordering::Acquire)
             .map(drop)

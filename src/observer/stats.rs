@@ -173,7 +173,7 @@ impl StatsSnapshot {
     /// let stats = Arc::new(Stats::default());
     /// let group: Group<&str, u32> = Group::builder().observer(stats.clone()).build();
     /// let Entry::Lead(lead) = group.lead_or_join(&"key") else { unreachable!("the key is free") };
-    /// let handle = group.join(&"key").expect("it is in flight");
+    /// let handle = lead.handle();
     /// assert_eq!(stats.snapshot().waiting(), 1);
     /// lead.land(1);
     /// assert_eq!(handle.wait(), Ok(1));

@@ -98,11 +98,19 @@ impl<V> Slot<V> {
     }
 
     /// A flight that nobody has joined becomes one that somebody has.
-    pub(super) fn share(&mut self, flight: Arc<Flight<V>>) {
+    fn share(&mut self, flight: Arc<Flight<V>>) {
         match self {
             Self::Queued { queue, .. } => queue.running.share(flight),
             slot => *slot = Self::Shared { hash: slot.short_hash(), flight },
         }
+    }
+
+    /// The flight under way, for one that is going to follow it.
+    pub(super) fn flight_or_share(&mut self) -> &Arc<Flight<V>> {
+        if self.flight().is_none() {
+            self.share(Arc::new(Flight::new(self.id(), Stamp::NONE)));
+        }
+        self.flight().expect("just shared")
     }
 
     /// Puts a pending flight behind the one under way.

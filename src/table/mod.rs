@@ -349,10 +349,7 @@ where
             Some(id) => Entered::Lead(id),
             None => self.enter_locked(hash, key, ask, Start::Node(node.as_mut()), None),
         };
-        if self.watch.is_some() {
-            node.set_watched();
-            self.tell_entry(&entered);
-        }
+        self.tell_entry(&entered);
         entered
     }
 
@@ -520,10 +517,7 @@ where
     /// The same for a flight that nobody has joined, or that another waits for.
     #[cold]
     fn meet_first(slot: &mut Slot<V>, ask: &Ask) -> Entered<V> {
-        if slot.flight().is_none() {
-            slot.share(Arc::new(Flight::new(slot.id(), Stamp::NONE)));
-        }
-        Self::join(slot.flight().expect("just shared"), ask, Entered::TakeOver)
+        Self::join(slot.flight_or_share(), ask, Entered::TakeOver)
     }
 
     /// Step 7: the flight under way began before the call; the one after it will not have.
@@ -574,6 +568,37 @@ where
         match met {
             Entered::Follow(flight, ticket) => Some((flight, ticket)),
             _ => None,
+        }
+    }
+
+    /// Joins, for the leader of a flight that began in the map, that flight: also one that was forgotten.
+    pub(crate) fn follow_own(
+        &self,
+        hash: KeyHash,
+        id: FlightId,
+        own: Option<&Arc<Flight<V>>>,
+    ) -> (Arc<Flight<V>>, Ticket) {
+        let flight = own.cloned().unwrap_or_else(|| self.share_own(hash, id));
+        // No lock: only its leader, which waits for this, could give it up or end it.
+        let ask = Ask { who: Who::Workless, nests: true, ..Ask::DEFAULT };
+        let Joined::Follow(ticket) = flight.join(&ask) else {
+            unreachable!("it is led, and not dying")
+        };
+        self.tell(id, |observer| observer.joined(id));
+        (flight, ticket)
+    }
+
+    fn share_own(&self, hash: KeyHash, id: FlightId) -> Arc<Flight<V>> {
+        let mut locked = self.lock(hash);
+        match locked.shard.get(hash, |_, slot| slot.id() == id) {
+            Some(slot) => Arc::clone(slot.flight_or_share()),
+            // It was forgotten, maybe before anybody had joined. Then its flight is made here, where the
+            // step that ends it looks.
+            None => {
+                let mut detached = lock(&self.detached);
+                let made = || Arc::new(Flight::new(id, Stamp::NONE));
+                Arc::clone(detached.entry(id).or_insert_with(made))
+            }
         }
     }
 

@@ -158,7 +158,7 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
 
 /// Whether one of these directives is anywhere in it. What separates them is taken for granted nowhere: servers
 /// write `no-cache; private`, and there is nothing in a list that forbids sharing by being misread.
-/// `private="set-cookie"` is taken for `private`, as caches do (RFC 9111, 5.2.2.7).
+/// `private="set-cookie"` is taken for `private`, as most caches do (RFC 9111, 5.2.2.7).
 fn says(value: &HeaderValue, directives: &[&str]) -> bool {
     let is_separator = |byte: &u8| !byte.is_ascii_alphanumeric() && !b"-_".contains(byte);
     let mut words = value.as_bytes().split(is_separator);

@@ -29,8 +29,8 @@ use crate::{Group, InFlight, Observer, group::Owned};
 /// ([why](super#nested-routers)).
 ///
 /// A layer is a namespace of keys, as a [`Group`] is: its clones, and all services that they make, share with
-/// each other. (They have to: axum makes a service anew for each connection.) So services that answer the
-/// same paths in different ways need layers of their own. Each takes 41 KiB.
+/// each other. (They have to: where axum serves a bare `Router` it makes its services anew for each
+/// connection.) So services that answer the same paths in different ways need layers of their own. Each takes 41 KiB.
 #[derive(Clone)]
 pub struct CoalesceLayer {
     shared: Arc<Shared>,

@@ -68,7 +68,7 @@
 //! | 206: alone | `status` | A part, under a status that hides it from who asked for the whole ([9111, 3.3][c3.3]) |
 //! | 429 and 5xx: alone | `status` | About a moment and a client; the next may be luckier |
 //! | `Set-Cookie`: *alone* | [`responses`](Policy::responses) | The RFCs allow to share ([9111, 7.3][c7.3]); it gave [one user's session to another][ocache] where only what was *stored* was judged |
-//! | `Cache-Control: private`, `no-store`, `no-cache`: alone | `responses` | For a single user; must not satisfy any other request ([9111, 5.2.2][c5.2.2]). `private="x"` counts as `private`, as caches do, and so does what is written against the grammar (`no-cache; private`) |
+//! | `Cache-Control: private`, `no-store`, `no-cache`: alone | `responses` | For a single user; must not satisfy any other request ([9111, 5.2.2][c5.2.2]). `private="x"` counts as `private`, as most caches do, and so does what is written against the grammar (`no-cache; private`) |
 //! | `Vary: *`, or what is no list of names: alone | `responses` | Anything may have played a role ([9110, 12.5.5][s12.5.5]) |
 //! | `Vary` on headers outside of the key | `header` | Goes to those with the same values, byte for byte ([9111, 4.1][c4.1]); the others meet again under a key with their own. Remembered for the next |
 //! | `text/event-stream`, bodies of unknown length: alone | [`streams`](Policy::streams) | They may never end; they pass through as they come |

@@ -26,6 +26,8 @@ pub(crate) struct Fact {
     pub(crate) clones: Clones,
     pub(crate) serves_landed: bool,
     pub(crate) takes_over: bool,
+    /// Followers without a value beside one that is not polled.
+    pub(crate) held_up: usize,
 }
 
 pub(crate) struct Memory {
@@ -56,7 +58,8 @@ impl Facts {
         let keys = if short { 100_000 } else { 1_000_000 };
         let conduct = async_groups!(u64, u64, |G, _name| (
             conduct::serves_landed::<G>(),
-            conduct::takes_over::<G>()
+            conduct::takes_over::<G>(),
+            conduct::held_up::<G>()
         ));
         let clones = async_groups!(u64, Page, |G, _name| clones::<G>());
         let strings = async_groups!(String, u64, |G, _name| {
@@ -64,14 +67,11 @@ impl Facts {
         });
         let memory = async_groups!(u64, u64, |G, name| (name, memory::<G>(keys)));
         let rows = memory.into_iter().zip(strings).zip(clones).zip(conduct);
-        let row =
-            |((((name, memory), unshared_string), clones), (serves_landed, takes_over))| Fact {
-                name,
-                memory: Memory { unshared_string, ..memory },
-                clones,
-                serves_landed,
-                takes_over,
-            };
+        let row = |((((name, memory), unshared_string), clones), conduct)| {
+            let (serves_landed, takes_over, held_up) = conduct;
+            let memory = Memory { unshared_string, ..memory };
+            Fact { name, memory, clones, serves_landed, takes_over, held_up }
+        };
         Self { rows: rows.map(row).collect(), keys }
     }
 }

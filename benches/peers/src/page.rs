@@ -6,6 +6,7 @@ use kit::pin;
 
 use crate::{
     Options, charts,
+    conduct::OTHERS,
     contenders::{Kind, OWN, Origin, PRESENTED},
     facts::{Fact, Facts},
     lists::Axis,
@@ -379,9 +380,11 @@ fn counted(facts: &Facts) -> String {
             vec![number(clones.unshared), number(clones.one_follower), number(clones.each_follower)]
         },
     );
-    let conduct = of(&["conduct", "serves a landed value", "a follower takes over"], &|fact| {
-        vec![yes(fact.serves_landed), yes(fact.takes_over)]
-    });
+    let held_up = format!("of {OTHERS} followers, held up by one that is not polled");
+    let conduct =
+        of(&["conduct", "serves a landed value", "a follower takes over", &held_up], &|fact| {
+            vec![yes(fact.serves_landed), yes(fact.takes_over), fact.held_up.to_string()]
+        });
     format!(
         "\n## Memory\n\nAllocations of a call in a warm group, counted. The future of a call is that \
          of leaders and followers alike, around work of 8 bytes, which some box; a follower that waits may hold some \
@@ -391,7 +394,9 @@ fn counted(facts: &Facts) -> String {
          clones cheap everywhere, and as many.\n\n{clones}\
          \n## Conduct\n\nFound by asking, in this run. *Serves a landed value*: who calls after a \
          flight has landed, while one of its followers has yet to go on, gets the old value. *A \
-         follower takes over*: polled after its leader was dropped, it runs its own work.\n\n{conduct}",
+         follower takes over*: polled after its leader was dropped, it runs its own work. *Held up*: \
+         followers that get no value of a flight that has landed, although each is polled whenever it is \
+         woken, as long as one other is not polled; of all places of that one the worst.\n\n{conduct}",
         keys = thousands(facts.keys as f64),
     )
 }

@@ -19,7 +19,10 @@ use kit::{
     slots::{Gate, begin, end, slots},
 };
 
-use crate::contenders::{PRESENTED, async_groups, blocking_groups};
+use crate::{
+    conduct::{OTHERS, held_up},
+    contenders::{PRESENTED, async_groups, blocking_groups},
+};
 
 const CALLERS: usize = 50;
 
@@ -83,6 +86,19 @@ fn unshared_calls_run<G: AsyncGroup<u64>>(name: &str) {
 #[test]
 fn calls_that_follow_each_other_run_each() {
     async_groups!(u64, u64, |G, name| unshared_calls_run::<G>(name));
+}
+
+/// A claim of ours about others, and of the page.
+#[test]
+fn a_follower_that_is_not_polled_holds_up_nobody_here() {
+    let held_up = async_groups!(u64, u64, |G, name| (name, held_up::<G>()));
+    for (name, held_up) in held_up {
+        let expected = match name {
+            "singleflight-async" | "asyncband" | "moka + invalidate" => OTHERS,
+            _ => 0,
+        };
+        assert_eq!(held_up, expected, "{name}");
+    }
 }
 
 async fn on_two_workers<G: AsyncGroup<u64>>(name: &str) {

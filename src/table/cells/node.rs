@@ -19,12 +19,10 @@ pub(crate) struct Node<K> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Claim {
     None,
-    /// In the group's first row, as far as its leader knows; and nobody is to be told of the end.
+    /// In the group's first row, as far as its leader knows; the group has no observer.
     First,
     /// In a cell that is to be found by the hash.
     Found,
-    /// The same, and somebody is to be told.
-    Watched,
 }
 
 pub(super) struct Resident<K> {
@@ -88,7 +86,7 @@ impl<K> Node<K> {
         self.claim != Claim::None
     }
 
-    /// The same of one in the first row, as far as its leader knows, whose end nobody is to be told of.
+    /// The same of one in the first row, as far as its leader knows. The group has no observer then.
     #[inline(always)]
     pub(in crate::table) fn is_in_first(&self) -> bool {
         self.claim == Claim::First
@@ -109,14 +107,6 @@ impl<K> Node<K> {
     #[inline(always)]
     pub(in crate::table) fn leave(self: Pin<&mut Self>) {
         self.come(Claim::None);
-    }
-
-    /// Of a node that is claimed: somebody is to be told when its flight ends.
-    pub(in crate::table) fn set_watched(self: Pin<&mut Self>) {
-        if self.is_claimed() {
-            // SAFETY: nothing is moved.
-            unsafe { self.get_unchecked_mut() }.claim = Claim::Watched;
-        }
     }
 }
 

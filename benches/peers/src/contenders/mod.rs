@@ -74,7 +74,8 @@ pub(crate) const PRESENTED: &[Presented] = &[
         origin: Origin::Crate,
         package: Some("async_singleflight"),
         used: "`UnaryGroup::work`",
-        but: "async only; takes no capacity",
+        but: "async only; takes no capacity; the value of a follower that took over stays until the key's \
+              next call, or `purge_stale`",
     },
     Presented {
         name: "singleflight-async",
@@ -95,14 +96,15 @@ pub(crate) const PRESENTED: &[Presented] = &[
         origin: Origin::Crate,
         package: Some("uniflight"),
         used: "`Merger::execute`, for the whole process",
-        but: "async only; takes no capacity",
+        but: "async only; takes no capacity; calls the closure of every follower, and serves a finished \
+              value as long as one future of the flight is alive",
     },
     Presented {
         name: "asyncband",
         origin: Origin::Crate,
         package: Some("asyncband"),
         used: "`singleflight::Group::work`",
-        but: "async only; takes no capacity",
+        but: "async only; takes no capacity; followers wait for a semaphore, one after the other",
     },
     Presented {
         name: "moka + invalidate",
@@ -110,14 +112,15 @@ pub(crate) const PRESENTED: &[Presented] = &[
         package: Some("moka"),
         used: "`entry_by_ref(..).or_insert_with(..)`, then `invalidate` by who ran the work",
         but: "a cache: to keep nothing is not what it is for; async and blocking callers need a \
-              cache each; waiters panic after 200 cancelled or panicking leaders in a row",
+              cache each; async followers wait for a lock, one after the other; waiters panic after 200 \
+              cancelled or panicking leaders in a row",
     },
     Presented {
         name: "quick_cache + remove",
         origin: Origin::Crate,
         package: Some("quick_cache"),
         used: "`get_value_or_guard`, then `remove` by who ran the work",
-        but: "a cache: to keep nothing is not what it is for",
+        but: "a cache: to keep nothing is not what it is for; when a leader goes, the newest waiter is next",
     },
     Presented {
         name: "`Shared` recipe",
