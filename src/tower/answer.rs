@@ -12,7 +12,7 @@ use http::{
 };
 use http_body::Body;
 
-use super::{Key, Refusal, ResponseBody, body::Whole};
+use super::{Key, Policy, Refusal, ResponseBody, body::Whole, failure::Failure};
 
 /// How a response was come by; every response of [`Coalesce`](super::Coalesce) has it among its extensions.
 ///
@@ -90,6 +90,8 @@ pub(super) enum Landed {
     Shared(Box<Answer>, Own),
     /// The response is for the request that was executed; all others run by themselves.
     Alone(Alone, Own),
+    /// The response is for the request that was executed; all others try again together.
+    Failed(Box<Failure>, Own),
 }
 
 /// What is only for the request that was executed, and of a type that its flight does not know. Its clones
@@ -150,9 +152,17 @@ impl Answer {
         response
     }
 
-    /// The response of any other.
-    pub(super) fn for_follower<B: Body>(mut self) -> Response<ResponseBody<B>> {
+    /// The response of any other, which has this key.
+    pub(super) fn for_follower<B: Body>(
+        mut self,
+        policy: &Policy,
+        key: &Key,
+    ) -> Response<ResponseBody<B>> {
         remove_hop_by_hop(&mut self.headers);
+        policy.readdress(&mut self.headers, &self.key, key);
+        if let Some(trailers) = &mut self.body.trailers {
+            policy.readdress(trailers, &self.key, key);
+        }
         // The other's connection may have been of HTTP/1.0; servers know their own.
         self.version = Version::default();
         let extensions = mem::take(&mut self.extensions);

@@ -16,7 +16,7 @@ use super::{
     Alone, Key, ResponseBody,
     answer::{Answer, Landed, Own},
     body::{Gathered, gather},
-    judge::is_failure,
+    failure::Failure,
     layer::Shared,
     memory::Remembered,
 };
@@ -105,14 +105,17 @@ where
     let own = Own::of::<Result<Response<ResponseBody<C>>, E>>;
     let (head, body) = match response.await {
         Ok(response) => response.into_parts(),
-        Err(error) => return shared.lands_alone(&key, Alone::Failed, own(Err(error))),
+        Err(error) => {
+            return Landed::Failed(Box::new(Failure::without_response()), own(Err(error)));
+        }
     };
     let judged = shared.policy.judge(&head);
     let length = match judged.and_then(|()| shared.policy.judge_body(&key, &head, &body)) {
         Ok(length) => length,
         Err(why) => {
+            let failure = shared.policy.failure_of(&head, &why);
             let response = Response::from_parts(head, ResponseBody::streamed(body));
-            return shared.lands_alone(&key, why, own(Ok(response)));
+            return shared.lands(&key, why, failure, own(Ok(response)));
         }
     };
     let (why, body) = match gather(body, length, shared.policy.limits.max_body).await {
@@ -129,14 +132,20 @@ where
         Gathered::TooLarge(body) => (Alone::TooLarge, body),
         Gathered::Broken(body) => (Alone::Failed, body),
     };
-    shared.lands_alone(&key, why, own(Ok(Response::from_parts(head, body))))
+    let failure = shared.policy.failure_of(&head, &why);
+    shared.lands(&key, why, failure, own(Ok(Response::from_parts(head, body))))
 }
 
 impl Shared {
-    /// Lets newcomers know before the followers are told.
-    fn lands_alone(&self, key: &Key, why: Alone, own: Own) -> Landed {
-        self.remember_alone(key, &why);
-        Landed::Alone(why, own)
+    /// With what is for the request that was executed. Lets newcomers know before the followers are told.
+    fn lands(&self, key: &Key, why: Alone, failure: Option<Failure>, own: Own) -> Landed {
+        match failure {
+            Some(failure) => Landed::Failed(Box::new(failure), own),
+            None => {
+                self.remember_alone(key);
+                Landed::Alone(why, own)
+            }
+        }
     }
 
     /// From a response that was for its own request because those before it were. A service that has changed
@@ -149,26 +158,23 @@ impl Shared {
         let (head, body) = match response {
             Ok(response) => response.into_parts(),
             Err(error) => {
-                self.remember_alone(key, &Alone::Failed);
+                self.memory.shorten(key, FAILURE);
                 return Err(error);
             }
         };
         let judged = self.policy.judge(&head);
         match judged.and_then(|()| self.policy.judge_body(key, &head, &body)) {
             Ok(_) => self.memory.forget(key),
-            Err(why) => self.remember_alone(key, &why),
+            Err(why) if self.policy.failure_of(&head, &why).is_some() => {
+                self.memory.shorten(key, FAILURE);
+            }
+            Err(_) => self.remember_alone(key),
         }
         Ok(Response::from_parts(head, body))
     }
 
-    fn remember_alone(&self, key: &Key, why: &Alone) {
-        let remember = self.policy.limits.remember;
-        let so_long = match why {
-            Alone::Failed => remember.min(FAILURE),
-            Alone::Status(status) if is_failure(*status) => remember.min(FAILURE),
-            _ => remember,
-        };
-        self.memory.remember(key, Remembered::Alone, so_long);
+    fn remember_alone(&self, key: &Key) {
+        self.memory.remember(key, Remembered::Alone, self.policy.limits.remember);
     }
 
     /// What the response varies on beside its key. Newcomers know it before the followers are told.
@@ -182,5 +188,6 @@ impl Shared {
     }
 }
 
-/// A failure is remembered for so long at most.
+/// How long a key may still run alone after a failure, which says nothing about sharing: so a service that
+/// fails is soon asked by one request at a time, and one that fails now and then is not waited for in vain.
 const FAILURE: Duration = Duration::from_secs(1);

@@ -19,11 +19,13 @@ use tower::{Service, ServiceExt, util::Oneshot};
 
 use super::{
     Alone, Coalesced, Key, Refusal, ResponseBody,
-    answer::{Answer, Landed},
+    answer::{Answer, Landed, Own},
     body::Whole,
     execution::{Execution, Waiting},
+    failure::Failure,
     layer::{Reached, Shared},
     policy::Limits,
+    report::Report,
 };
 use crate::{
     CallError, Outcome, Panicked, Role,
@@ -55,7 +57,7 @@ pin_project! {
         S: Service<Request<B>>,
     {
         Flying { #[pin] call: Call<S, B> },
-        Alone { #[pin] response: Oneshot<S, Request<B>>, why: Alone },
+        Alone { #[pin] response: Oneshot<S, Request<B>>, why: Alone, report: Report },
         // Its response says whether that is still so.
         Remembered { #[pin] response: Oneshot<S, Request<B>>, shared: Arc<Shared>, key: Key },
         Done,
@@ -66,6 +68,8 @@ pin_project! {
     /// A request that shares.
     struct Call<S, B> {
         variations: u8,
+        // So many flights that it waited for have failed.
+        retries: u32,
         #[pin]
         flight: Flight<S, B>,
         // Since it follows.
@@ -125,7 +129,8 @@ where
     pub(super) fn fly(varied: Key, waiting: Waiting<S, B>) -> Self {
         let boarding = Boarding::new(Arc::clone(&waiting.shared), varied);
         let flight = Fly::new(boarding, Execution::new(waiting), identity as Finish);
-        Self { stage: Stage::Flying { call: Call { variations: 0, flight, patience: None } } }
+        let call = Call { variations: 0, retries: 0, flight, patience: None };
+        Self { stage: Stage::Flying { call } }
     }
 
     /// For a key whose responses are not to be shared, as far as is known.
@@ -134,8 +139,14 @@ where
         Self { stage: Stage::Remembered { response: service.oneshot(request), shared, key } }
     }
 
-    pub(super) fn alone(service: S, request: Request<B>, why: Alone) -> Self {
-        Self { stage: Stage::Alone { response: service.oneshot(request), why } }
+    pub(super) fn alone(
+        shared: &Arc<Shared>,
+        service: S,
+        request: Request<B>,
+        why: Alone,
+    ) -> Self {
+        let (response, report) = (service.oneshot(request), Report::new(shared, 0));
+        Self { stage: Stage::Alone { response, why, report } }
     }
 }
 
@@ -154,14 +165,16 @@ where
         let mut stage = self.project().stage;
         loop {
             match stage.as_mut().project() {
-                StageProj::Alone { response, why } => {
+                StageProj::Alone { response, why, report } => {
                     let (response, why) = (ready!(response.poll(cx)), why.clone());
+                    report.alone(&why);
                     stage.set(Stage::Done);
                     let response = response?.map(ResponseBody::streamed);
                     return Poll::Ready(Ok(marked(response, Coalesced::Alone(why))));
                 }
                 StageProj::Remembered { response, shared, key } => {
                     let response = shared.learn(key, ready!(response.poll(cx)));
+                    shared.report_alone(&Alone::Remembered, 0);
                     stage.set(Stage::Done);
                     let response = response?.map(ResponseBody::streamed);
                     return Poll::Ready(Ok(marked(response, Coalesced::Alone(Alone::Remembered))));
@@ -169,12 +182,16 @@ where
                 StageProj::Done => panic!("the future of a response was polled after it returned"),
                 StageProj::Flying { mut call } => match ready!(call.as_mut().poll(cx)) {
                     Ending::Response(response) => {
+                        call.flight.enter().shared.report(&response, call.retries);
                         stage.set(Stage::Done);
                         return Poll::Ready(response);
                     }
                     Ending::Alone(why) => {
-                        let Waiting { service, request, .. } = call.take_back();
-                        stage.set(Stage::Alone { response: service.oneshot(request), why });
+                        let retries = call.retries;
+                        let Waiting { shared, service, request, .. } = call.take_back();
+                        let (response, report) =
+                            (service.oneshot(request), Report::new(&shared, retries));
+                        stage.set(Stage::Alone { response, why, report });
                     }
                     Ending::Again(key) => call.board(key),
                 },
@@ -239,21 +256,32 @@ where
                 Ending::Response(Ok(marked(answer.into_own(extensions), how)))
             }
             Landed::Shared(answer, _) => self.share(answer, how),
-            Landed::Alone(why, own) if was_executed => {
-                let response: Result<_, S::Error> = own.take().expect("it is taken once");
-                Ending::Response(response.map(|response| marked(response, Coalesced::Alone(why))))
-            }
+            Landed::Alone(why, own) if was_executed => own_response(own, why),
             Landed::Alone(why, _) => Ending::Alone(why),
+            Landed::Failed(failure, own) if was_executed => own_response(own, failure.why),
+            Landed::Failed(failure, _) => self.retry(*failure),
         }
+    }
+
+    /// After the failure of a flight that it waited for. All its followers come here at the same time: the
+    /// first begins a new flight, and the others and newcomers join that.
+    fn retry(self: Pin<&mut Self>, failure: Failure) -> Ending<C, S::Error> {
+        let Boarding { shared, key, .. } = self.flight.enter();
+        if self.retries >= shared.policy.limits.retries {
+            return self.refuse(failure.into_refusal());
+        }
+        let key = key.clone();
+        *self.project().retries += 1;
+        Ending::Again(key)
     }
 
     /// The answer to another request.
     fn share(self: Pin<&mut Self>, answer: Box<Answer>, how: Coalesced) -> Ending<C, S::Error> {
         let this = self.project();
         let execution = this.flight.work().get_mut();
-        let key = &execution.waiting().expect("it was not executed").key;
+        let Waiting { shared, key, .. } = execution.waiting().expect("it was not executed");
         if answer.is_for(key) {
-            return Ending::Response(Ok(marked(answer.for_follower(), how)));
+            return Ending::Response(Ok(marked(answer.for_follower(&shared.policy, key), how)));
         }
         *this.variations += 1;
         if *this.variations > VARIATIONS {
@@ -284,6 +312,15 @@ where
     fn execution(self: Pin<&mut Self>) -> &mut Execution<S, B> {
         self.project().flight.work().get_mut()
     }
+}
+
+/// The response to the request that was executed, which nobody else gets.
+fn own_response<C: Body + Send + 'static, E: Send + 'static>(
+    own: Own,
+    why: Alone,
+) -> Ending<C, E> {
+    let response: Result<_, E> = own.take().expect("it is taken once");
+    Ending::Response(response.map(|response| marked(response, Coalesced::Alone(why))))
 }
 
 #[inline]

@@ -189,12 +189,15 @@ mod answer;
 mod body;
 mod error;
 mod execution;
+mod failure;
 mod future;
 mod judge;
 mod key;
 mod layer;
 mod memory;
+mod own_headers;
 mod policy;
+mod report;
 mod service;
 
 pub use self::{
@@ -204,6 +207,7 @@ pub use self::{
     future::ResponseFuture,
     key::Key,
     layer::CoalesceLayer,
+    own_headers::ResponseHeaderRule,
     policy::{HeaderRule, Policy},
     service::Coalesce,
 };
