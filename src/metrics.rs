@@ -4,9 +4,9 @@ use std::{fmt, time::Duration};
 
 use metrics::{Counter, Gauge, Histogram, Unit, counter, gauge, histogram};
 
-use crate::{CallError, FlightId, Observer};
 #[cfg(feature = "tower")]
 use crate::Answered;
+use crate::{CallError, FlightId, Observer};
 
 /// Reports the flights of a group to the recorder of the [`metrics`](::metrics) crate.
 ///

@@ -92,6 +92,9 @@ pub(super) enum Landed {
     Alone(Alone, Own),
     /// The response is for the request that was executed; all others try again together.
     Failed(Box<Failure>, Own),
+    /// Nobody was executed: the leader found the result of a [`Retry`](super::retry::Retry) that it had missed. All
+    /// others ask again.
+    Nothing,
 }
 
 /// What is only for the request that was executed, and of a type that its flight does not know. Its clones

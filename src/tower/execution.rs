@@ -1,6 +1,7 @@
 //! A request from the service's readiness to its response, as the work of a flight.
 
 use std::{
+    future::ready,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -19,17 +20,20 @@ use super::{
     failure::Failure,
     layer::Shared,
     memory::Remembered,
+    retry::Retry,
 };
 use crate::flight::{FlightId, Job, Payload, Relay, relay};
 
 /// How a request is executed: [`execute`], without the bounds of what it calls.
-type Begin<S, B> = fn(Waiting<S, B>) -> Relay<Landed>;
+type Begin<S, B> = fn(Waiting<S, B>, Option<Retry>) -> Relay<Landed>;
 
 /// A request that is executed if it comes to lead.
 pub(super) struct Execution<S, B> {
     begin: Begin<S, B>,
     /// Until it is begun.
     waiting: Option<Waiting<S, B>>,
+    /// Of the flight that failed, if this is tried again.
+    retry: Option<Retry>,
 }
 
 /// A request that was not executed.
@@ -43,7 +47,7 @@ pub(super) struct Waiting<S, B> {
 }
 
 impl<S, B> Execution<S, B> {
-    pub(super) fn new<C>(waiting: Waiting<S, B>) -> Self
+    pub(super) fn new<C>(waiting: Waiting<S, B>, retry: Option<Retry>) -> Self
     where
         S: Service<Request<B>, Response = Response<C>> + Send + 'static,
         S::Future: Send + 'static,
@@ -52,11 +56,24 @@ impl<S, B> Execution<S, B> {
         C: Body<Data = Bytes> + Send + 'static,
         C::Error: Send + 'static,
     {
-        let begin = |waiting| {
+        let begin = |waiting, retry: Option<Retry>| {
             let Waiting::<S, B> { shared, key, service, request } = waiting;
-            relay(execute(shared, key, service.oneshot(request)))
+            let execution = execute(shared, key, service.oneshot(request));
+            match retry {
+                None => relay(execution),
+                Some(retry) => relay(async move {
+                    let landed = execution.await;
+                    retry.store(&landed);
+                    landed
+                }),
+            }
         };
-        Self { begin, waiting: Some(waiting) }
+        Self { begin, waiting: Some(waiting), retry }
+    }
+
+    /// What this request waited for, if a retry of that has landed without it.
+    pub(super) fn missed(&self) -> Option<Landed> {
+        self.retry.as_ref()?.landed()
     }
 
     /// If the request was not executed.
@@ -75,8 +92,11 @@ impl<S, B> Unpin for Execution<S, B> {}
 
 impl<S, B> Job<Landed> for Execution<S, B> {
     fn start(mut self: Pin<&mut Self>) -> Option<Relay<Landed>> {
+        if self.missed().is_some() {
+            return Some(relay(ready(Landed::Nothing)));
+        }
         let waiting = self.waiting.take().expect("a request leads once");
-        Some((self.begin)(waiting))
+        Some((self.begin)(waiting, self.retry.take()))
     }
 
     fn poll(

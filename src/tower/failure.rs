@@ -2,7 +2,7 @@
 
 use http::{HeaderValue, StatusCode, header::RETRY_AFTER, response};
 
-use super::{Alone, Policy, Refusal};
+use super::{Alone, Policy, Refusal, retry::Retry};
 
 /// A failed execution, as its followers learn of it. It has nothing of the response except the status and
 /// `Retry-After`: the rest might be private.
@@ -12,12 +12,22 @@ pub(super) struct Failure {
     pub(super) why: Alone,
     status: StatusCode,
     retry_after: Option<HeaderValue>,
+    /// Where its followers meet.
+    pub(super) retry: Retry,
 }
 
 impl Failure {
+    fn new(why: Alone, status: StatusCode, retry_after: Option<HeaderValue>) -> Self {
+        Self { why, status, retry_after, retry: Retry::default() }
+    }
+
     /// The service returned an error, or a body that broke off.
     pub(super) fn without_response() -> Self {
-        Self { why: Alone::Failed, status: StatusCode::BAD_GATEWAY, retry_after: None }
+        Self::new(Alone::Failed, StatusCode::BAD_GATEWAY, None)
+    }
+
+    pub(super) fn with_new_retry(&self) -> Self {
+        Self { retry: Retry::default(), ..self.clone() }
     }
 
     /// What a follower is answered that has no retries left.
@@ -84,7 +94,7 @@ impl Policy {
     pub(super) fn failure_of(&self, head: &response::Parts, why: &Alone) -> Option<Failure> {
         if self.is_failure(head.status) {
             let retry_after = head.headers.get(RETRY_AFTER).cloned();
-            return Some(Failure { why: why.clone(), status: head.status, retry_after });
+            return Some(Failure::new(why.clone(), head.status, retry_after));
         }
         (*why == Alone::Failed).then(Failure::without_response)
     }

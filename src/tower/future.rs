@@ -26,6 +26,7 @@ use super::{
     layer::{Reached, Shared},
     policy::Limits,
     report::Report,
+    retry::Retry,
 };
 use crate::{
     CallError, Outcome, Panicked, Role,
@@ -111,8 +112,8 @@ enum Ending<C: Body, E> {
     Response(Result<Response<ResponseBody<C>>, E>),
     /// To be executed without regard to others.
     Alone(Alone),
-    /// To share with others.
-    Again(Key),
+    /// To share with others: after a failure, with those that waited for it, too.
+    Again(Key, Option<Retry>),
 }
 
 impl<S, B, C> ResponseFuture<S, B>
@@ -128,7 +129,7 @@ where
     /// headers, if any, that responses to it vary on.
     pub(super) fn fly(varied: Key, waiting: Waiting<S, B>) -> Self {
         let boarding = Boarding::new(Arc::clone(&waiting.shared), varied);
-        let flight = Fly::new(boarding, Execution::new(waiting), identity as Finish);
+        let flight = Fly::new(boarding, Execution::new(waiting, None), identity as Finish);
         let call = Call { variations: 0, retries: 0, flight, patience: None };
         Self { stage: Stage::Flying { call } }
     }
@@ -139,12 +140,7 @@ where
         Self { stage: Stage::Remembered { response: service.oneshot(request), shared, key } }
     }
 
-    pub(super) fn alone(
-        shared: &Arc<Shared>,
-        service: S,
-        request: Request<B>,
-        why: Alone,
-    ) -> Self {
+    pub(super) fn alone(shared: &Arc<Shared>, service: S, request: Request<B>, why: Alone) -> Self {
         let (response, report) = (service.oneshot(request), Report::new(shared, 0));
         Self { stage: Stage::Alone { response, why, report } }
     }
@@ -193,7 +189,7 @@ where
                             (service.oneshot(request), Report::new(&shared, retries));
                         stage.set(Stage::Alone { response, why, report });
                     }
-                    Ending::Again(key) => call.board(key),
+                    Ending::Again(key, retry) => call.board(key, retry),
                 },
             }
         }
@@ -243,7 +239,7 @@ where
         // The first that loses its patience cuts the flight loose, the others find the one that it begins.
         let (table, hash) = shared.group.core().locate(key);
         table.forget_flight(hash, |other| other == key, followed);
-        Poll::Ready(Ending::Again(key.clone()))
+        Poll::Ready(Ending::Again(key.clone(), None))
     }
 
     /// What the flight came to, for this request.
@@ -260,19 +256,24 @@ where
             Landed::Alone(why, _) => Ending::Alone(why),
             Landed::Failed(failure, own) if was_executed => own_response(own, failure.why),
             Landed::Failed(failure, _) => self.retry(*failure),
+            Landed::Nothing => match self.as_mut().execution().missed() {
+                Some(missed) => self.arrive(missed, Coalesced::Joined),
+                None => Ending::Again(self.flight.enter().key.clone(), None),
+            },
         }
     }
 
     /// After the failure of a flight that it waited for. All its followers come here at the same time: the
     /// first begins a new flight, and the others and newcomers join that.
-    fn retry(self: Pin<&mut Self>, failure: Failure) -> Ending<C, S::Error> {
-        let Boarding { shared, key, .. } = self.flight.enter();
-        if self.retries >= shared.policy.limits.retries {
+    fn retry(mut self: Pin<&mut Self>, failure: Failure) -> Ending<C, S::Error> {
+        if self.retries >= self.flight.enter().shared.policy.limits.retries {
             return self.refuse(failure.into_refusal());
         }
-        let key = key.clone();
-        *self.project().retries += 1;
-        Ending::Again(key)
+        *self.as_mut().project().retries += 1;
+        match failure.retry.landed() {
+            Some(missed) => self.arrive(missed, Coalesced::Joined),
+            None => Ending::Again(self.flight.enter().key.clone(), Some(failure.retry)),
+        }
     }
 
     /// The answer to another request.
@@ -287,7 +288,7 @@ where
         if *this.variations > VARIATIONS {
             return Ending::Alone(Alone::Varies);
         }
-        Ending::Again(key.varied(&answer.varies))
+        Ending::Again(key.varied(&answer.varies), None)
     }
 
     fn refuse(&self, refusal: Refusal) -> Ending<C, S::Error> {
@@ -297,11 +298,11 @@ where
     }
 
     /// Begins anew, with the request that it has.
-    fn board(mut self: Pin<&mut Self>, key: Key) {
+    fn board(mut self: Pin<&mut Self>, key: Key, retry: Option<Retry>) {
         let waiting = self.as_mut().take_back();
         let mut this = self.project();
         let boarding = Boarding::new(Arc::clone(&waiting.shared), key);
-        this.flight.set(Fly::new(boarding, Execution::new(waiting), identity as Finish));
+        this.flight.set(Fly::new(boarding, Execution::new(waiting, retry), identity as Finish));
         *this.patience = None;
     }
 
@@ -315,10 +316,7 @@ where
 }
 
 /// The response to the request that was executed, which nobody else gets.
-fn own_response<C: Body + Send + 'static, E: Send + 'static>(
-    own: Own,
-    why: Alone,
-) -> Ending<C, E> {
+fn own_response<C: Body + Send + 'static, E: Send + 'static>(own: Own, why: Alone) -> Ending<C, E> {
     let response: Result<_, E> = own.take().expect("it is taken once");
     Ending::Response(response.map(|response| marked(response, Coalesced::Alone(why))))
 }

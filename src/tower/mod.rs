@@ -198,6 +198,7 @@ mod memory;
 mod own_headers;
 mod policy;
 mod report;
+mod retry;
 mod service;
 
 pub use self::{
