@@ -16,7 +16,8 @@ use super::{Key, Policy, Refusal, ResponseBody, body::Whole, failure::Failure};
 
 /// How a response was come by; every response of [`Coalesce`](super::Coalesce) has it among its extensions.
 ///
-/// So executions are the responses with `Led` and `Alone`, and what was saved are those with `Joined`.
+/// So executions are the responses with `Led` and `Alone`, and what was saved are those with `Joined`. An
+/// [observer](super::CoalesceLayer::observer) is told the same.
 ///
 /// ```
 /// use http::Response;

@@ -197,6 +197,37 @@ async fn a_request_that_meets_its_own_execution_is_told() {
     assert_eq!(told.take(), ["alone reentrant", "led 0"]);
 }
 
+/// Both of a pair, one of them without its type.
+#[tokio::test(start_paused = true)]
+async fn a_pair_of_observers_is_told_of_each_request() {
+    let (one, other) = (Told::default(), Told::default());
+    let untyped: Arc<dyn Observer> = Arc::new(other.clone());
+    let layer = CoalesceLayer::new().observer((one.clone(), untyped));
+    let service = layer.layer(service(ok));
+    service.oneshot(get("/").into()).await.expect("a response");
+    assert_eq!(one.take(), ["led 0"]);
+    assert_eq!(other.take(), ["led 0"]);
+}
+
+/// An observer that panics costs no request its answer.
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_the_observer_changes_no_answer() {
+    struct Broken;
+
+    impl Observer for Broken {
+        fn request(&self, _: Answered<'_>, _: u32) {
+            panic!("request");
+        }
+    }
+
+    let service = CoalesceLayer::new().observer(Broken).layer(service(ok));
+    let alone = get("/").with("cookie", "1");
+    let asked = [get("/"), get("/"), alone].map(|ask| service.clone().oneshot(ask.into()));
+    for response in join_all(asked).await {
+        assert_eq!(response.expect("a response").status(), StatusCode::OK);
+    }
+}
+
 /// A retry that succeeds, and one after which each runs alone.
 #[tokio::test(start_paused = true)]
 async fn retries_are_told_with_how_the_request_was_answered_in_the_end() {
