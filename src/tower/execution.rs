@@ -71,6 +71,11 @@ impl<S, B> Execution<S, B> {
         Self { begin, waiting: Some(waiting), retry }
     }
 
+    /// If it is tried again and was not executed.
+    pub(super) fn retry(&self) -> Option<Retry> {
+        self.retry.clone()
+    }
+
     /// What this request waited for, if a retry of that has landed without it.
     pub(super) fn missed(&self) -> Option<Landed> {
         self.retry.as_ref()?.landed()

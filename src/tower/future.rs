@@ -258,7 +258,11 @@ where
             Landed::Failed(failure, _) => self.retry(*failure),
             Landed::Nothing => match self.as_mut().execution().missed() {
                 Some(missed) => self.arrive(missed, Coalesced::Joined),
-                None => Ending::Again(self.flight.enter().key.clone(), None),
+                // It has joined such a flight, and may have missed another one itself.
+                None => {
+                    let retry = self.as_mut().execution().retry();
+                    Ending::Again(self.flight.enter().key.clone(), retry)
+                }
             },
         }
     }
