@@ -445,14 +445,16 @@ fn a_follower_that_wakes_up_after_the_retry_shares_it_all_the_same() {
     }
 }
 
+type Hook = RefCell<Option<Box<dyn FnOnce()>>>;
+
 thread_local! {
     /// Runs when a [`Trigger`] is dropped.
-    static WHEN_DROPPED: RefCell<Option<Box<dyn FnOnce()>>> = const { RefCell::new(None) };
+    static WHEN_DROPPED: Hook = const { RefCell::new(None) };
     /// Runs when a flight has begun.
-    static WHEN_LED: RefCell<Option<Box<dyn FnOnce()>>> = const { RefCell::new(None) };
+    static WHEN_LED: Hook = const { RefCell::new(None) };
 }
 
-fn run(hook: &'static thread::LocalKey<RefCell<Option<Box<dyn FnOnce()>>>>) {
+fn run(hook: &'static thread::LocalKey<Hook>) {
     if let Some(hook) = hook.take() {
         hook();
     }
