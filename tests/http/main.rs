@@ -10,6 +10,8 @@ mod net;
 mod bodies;
 mod disconnects;
 mod failures;
+mod herds;
+mod late;
 mod limits;
 mod own_headers;
 mod privacy;

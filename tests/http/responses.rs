@@ -123,7 +123,7 @@ fn rows_of_statuses() -> Vec<Row> {
         row(code.to_string(), Alone::Status(code), not_shared, status(code))
     });
     let not_shared = NOT_SHARED.map(code).into_iter().map(|code| {
-        // Failures have tests of their own (`retries.rs`).
+        // Failures have tests of their own (`herds.rs`, `retries.rs`).
         let not_shared = status(code).under(Policy::new().failure(code, false));
         let twin = status(code).under(Policy::new().status(code, true));
         row(code.to_string(), Alone::Status(code), not_shared, twin)
