@@ -115,7 +115,7 @@ pub use crate::{
     flight::{FlightId, Handle, state::OnCancel},
     group::{Group, GroupBuilder},
     in_flight::InFlight,
-    observer::{Observer, Stats, StatsSnapshot},
+    observer::{Answered, Observer, Stats, StatsSnapshot},
     outcome::{Outcome, Role},
 };
 

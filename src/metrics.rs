@@ -4,38 +4,50 @@ use std::{fmt, time::Duration};
 
 use metrics::{Counter, Gauge, Histogram, Unit, counter, gauge, histogram};
 
+#[cfg(feature = "tower")]
+use crate::Answered;
 use crate::{CallError, FlightId, Observer};
 
 /// Reports the flights of a group to the recorder of the [`metrics`](::metrics) crate.
 ///
 /// | name | kind | what |
 /// |---|---|---|
-/// | `shardflight_flights_led_total` | counter | flights begun |
+/// | `shardflight_flights_led_total` | counter | flights started |
 /// | `shardflight_flights_landed_total` | counter | flights whose work returned |
 /// | `shardflight_flights_panicked_total` | counter | flights whose work panicked |
-/// | `shardflight_flights_cancelled_total` | counter | leaders dropped |
-/// | `shardflight_flights_taken_over_total` | counter | callers that took the lead of a flight that they had joined |
-/// | `shardflight_flights_forgotten_total` | counter | flights cut loose |
-/// | `shardflight_calls_joined_total` | counter | callers that came to a flight that there was already |
-/// | `shardflight_calls_answered_total` | counter | followers that got what it came to: executions saved |
-/// | `shardflight_calls_left_total` | counter | followers that went without |
+/// | `shardflight_flights_cancelled_total` | counter | leaders that were dropped before their work returned |
+/// | `shardflight_flights_taken_over_total` | counter | followers that became the leader of their flight |
+/// | `shardflight_flights_forgotten_total` | counter | flights whose key was freed before they ended |
+/// | `shardflight_calls_joined_total` | counter | callers that joined an existing flight |
+/// | `shardflight_calls_answered_total` | counter | calls that were answered by the execution of another call |
+/// | `shardflight_calls_left_total` | counter | followers that left without a result |
 /// | `shardflight_calls_refused_total` | counter | calls refused; `reason` is `reentrant` or `too_many_followers` |
-/// | `shardflight_flights_in_flight` | gauge | flights that have a leader |
+/// | `shardflight_flights_in_flight` | gauge | flights in progress |
 /// | `shardflight_flight_followers` | histogram | followers of a flight that landed or panicked |
-/// | `shardflight_flight_seconds` | histogram | how long it was in the air |
+/// | `shardflight_flight_seconds` | histogram | duration of a flight |
 /// | `shardflight_wait_seconds` | histogram | how long a follower waited for its answer |
 ///
 /// And with the feature `moka`, of a [cache](crate::cache::ReadThrough):
 ///
 /// | name | kind | what |
 /// |---|---|---|
-/// | `shardflight_cache_hits_total` | counter | look-ups that found what they wanted |
-/// | `shardflight_cache_stale_hits_total` | counter | those that found something old, and got it |
-/// | `shardflight_cache_misses_total` | counter | those that found nothing, or waited for a refresh |
-/// | `shardflight_cache_refreshes_total` | counter | loads begun for a key that had a value |
+/// | `shardflight_cache_hits_total` | counter | lookups that found a current value or a cached error |
+/// | `shardflight_cache_stale_hits_total` | counter | lookups that were answered with a stale value |
+/// | `shardflight_cache_misses_total` | counter | lookups that found no value, or waited for a refresh |
+/// | `shardflight_cache_refreshes_total` | counter | loads that refresh an existing value |
 /// | `shardflight_cache_loads_total` | counter | loads that returned a value |
 /// | `shardflight_cache_failed_loads_total` | counter | loads that returned an error |
-/// | `shardflight_cache_load_seconds` | histogram | how long a load took, failed or not |
+/// | `shardflight_cache_load_seconds` | histogram | duration of a load, failed or not |
+///
+/// And with the feature `tower`, of a [layer](crate::tower::CoalesceLayer):
+///
+/// | name | kind | what |
+/// |---|---|---|
+/// | `shardflight_http_requests_total` | counter | requests answered; `answered` is `led`, `joined` (another request was executed), `alone` or `refused`, and `reason` says why a request ran alone or was refused |
+/// | `shardflight_http_retries_total` | counter | failed flights after which a request waited for another one |
+///
+/// `reason` is one of the words that [`Answered`](crate::Answered) lists, and empty for `led` and `joined`. Its values
+/// do not depend on what clients send, so there are few.
 ///
 /// All of them have the label `group`. What each event means is told by [`Observer`].
 ///
@@ -49,7 +61,8 @@ use crate::{CallError, FlightId, Observer};
 /// ```
 ///
 /// The metrics are looked up once, when this is made: make it after the recorder has been installed, or
-/// what is observed goes nowhere.
+/// what is observed goes nowhere. Only `shardflight_http_requests_total` is looked up for each request that ran
+/// alone or was refused, because of its reason.
 pub struct MetricsObserver {
     led: Counter,
     landed: Counter,
@@ -68,6 +81,8 @@ pub struct MetricsObserver {
     wait_seconds: Histogram,
     #[cfg(feature = "moka")]
     cache: cache::CacheMetrics,
+    #[cfg(feature = "tower")]
+    http: http::HttpMetrics,
 }
 
 impl MetricsObserver {
@@ -98,6 +113,8 @@ impl MetricsObserver {
             wait_seconds: histogram(WAIT_SECONDS),
             #[cfg(feature = "moka")]
             cache: cache::CacheMetrics::new(counter, histogram),
+            #[cfg(feature = "tower")]
+            http: http::HttpMetrics::new(group.clone()),
         }
     }
 
@@ -126,19 +143,19 @@ const WAIT_SECONDS: &str = "shardflight_wait_seconds";
 fn describe() {
     use metrics::{describe_counter, describe_gauge, describe_histogram};
 
-    describe_counter!(LED, "flights begun");
+    describe_counter!(LED, "flights started");
     describe_counter!(LANDED, "flights whose work returned");
     describe_counter!(PANICKED, "flights whose work panicked");
-    describe_counter!(CANCELLED, "leaders dropped");
-    describe_counter!(TAKEN_OVER, "callers that took the lead of a flight that they had joined");
-    describe_counter!(FORGOTTEN, "flights cut loose");
-    describe_counter!(JOINED, "callers that came to a flight that there was already");
-    describe_counter!(ANSWERED, "followers that got what it came to: executions saved");
-    describe_counter!(LEFT, "followers that went without");
+    describe_counter!(CANCELLED, "leaders that were dropped before their work returned");
+    describe_counter!(TAKEN_OVER, "followers that became the leader of their flight");
+    describe_counter!(FORGOTTEN, "flights whose key was freed before they ended");
+    describe_counter!(JOINED, "callers that joined an existing flight");
+    describe_counter!(ANSWERED, "calls that were answered by the execution of another call");
+    describe_counter!(LEFT, "followers that left without a result");
     describe_counter!(REFUSED, "calls refused");
-    describe_gauge!(IN_FLIGHT, "flights that have a leader");
+    describe_gauge!(IN_FLIGHT, "flights in progress");
     describe_histogram!(FOLLOWERS, "followers of a flight that landed or panicked");
-    describe_histogram!(FLIGHT_SECONDS, Unit::Seconds, "how long a flight was in the air");
+    describe_histogram!(FLIGHT_SECONDS, Unit::Seconds, "duration of a flight");
     describe_histogram!(WAIT_SECONDS, Unit::Seconds, "how long a follower waited for its answer");
 }
 
@@ -223,6 +240,11 @@ impl Observer for MetricsObserver {
         self.cache.failed_loads.increment(1);
         self.cache.load_seconds.record(took);
     }
+
+    #[cfg(feature = "tower")]
+    fn request(&self, answered: Answered<'_>, retries: u32) {
+        self.http.request(answered, retries);
+    }
 }
 
 #[cfg(feature = "moka")]
@@ -268,13 +290,68 @@ mod cache {
     const LOAD_SECONDS: &str = "shardflight_cache_load_seconds";
 
     fn describe() {
-        describe_counter!(HITS, "look-ups that found what they wanted");
-        describe_counter!(STALE_HITS, "look-ups that found something old, and got it");
-        describe_counter!(MISSES, "look-ups that found nothing, or waited for a refresh");
-        describe_counter!(REFRESHES, "loads begun for a key that had a value");
+        describe_counter!(HITS, "lookups that found a current value or a cached error");
+        describe_counter!(STALE_HITS, "lookups that were answered with a stale value");
+        describe_counter!(MISSES, "lookups that found no value, or waited for a refresh");
+        describe_counter!(REFRESHES, "loads that refresh an existing value");
         describe_counter!(LOADS, "loads that returned a value");
         describe_counter!(FAILED_LOADS, "loads that returned an error");
-        describe_histogram!(LOAD_SECONDS, Unit::Seconds, "how long a load took");
+        describe_histogram!(LOAD_SECONDS, Unit::Seconds, "duration of a load, failed or not");
+    }
+}
+
+#[cfg(feature = "tower")]
+mod http {
+    //! What a layer has beside the flights of its requests.
+
+    use metrics::{Counter, counter, describe_counter};
+
+    use crate::Answered;
+
+    pub(super) struct HttpMetrics {
+        group: String,
+        led: Counter,
+        joined: Counter,
+        retries: Counter,
+    }
+
+    impl HttpMetrics {
+        pub(super) fn new(group: String) -> Self {
+            describe();
+            let (led, joined) = (
+                requests(&group, Answered::Led { followers: 0 }),
+                requests(&group, Answered::Joined),
+            );
+            Self { led, joined, retries: counter!(RETRIES, "group" => group.clone()), group }
+        }
+
+        pub(super) fn request(&self, answered: Answered<'_>, retries: u32) {
+            match answered {
+                Answered::Led { .. } => self.led.increment(1),
+                Answered::Joined => self.joined.increment(1),
+                _ => requests(&self.group, answered).increment(1),
+            }
+            if retries > 0 {
+                self.retries.increment(retries.into());
+            }
+        }
+    }
+
+    fn requests(group: &str, answered: Answered<'_>) -> Counter {
+        counter!(
+            REQUESTS,
+            "group" => group.to_owned(),
+            "answered" => answered.as_str(),
+            "reason" => answered.reason().unwrap_or_default().to_owned(),
+        )
+    }
+
+    const REQUESTS: &str = "shardflight_http_requests_total";
+    const RETRIES: &str = "shardflight_http_retries_total";
+
+    fn describe() {
+        describe_counter!(REQUESTS, "HTTP requests answered, by how and why");
+        describe_counter!(RETRIES, "failed flights after which a request waited for another one");
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 use ahash::RandomState;
 use tracing::{Span, debug, debug_span, field::Empty};
 
-use crate::{CallError, FlightId, Observer};
+use crate::{Answered, CallError, FlightId, Observer};
 
 /// Gives each led flight of a group a span of the [`tracing`](::tracing) crate, in which the leader's
 /// work is polled, and says of followers which flight they follow.
@@ -32,6 +32,10 @@ use crate::{CallError, FlightId, Observer};
 /// current span: `joined`, and later `answered` or `left` with how long they `waited`. When they join,
 /// that span is also said to follow from the flight's, if it has one by then. The other events are
 /// `forgotten`, and `refused` with the reason.
+///
+/// Each HTTP request that a layer answers (the module `tower`) records an event `request` in the span of the
+/// request, with `group`, `answered` (`led`, `joined`, `alone` or `refused`), `reason` where there is one
+/// ([`Answered`]), and `retries`.
 ///
 /// ```
 /// use shardflight::{Group, TracingObserver};
@@ -140,6 +144,17 @@ impl Observer for TracingObserver {
 
     fn refused(&self, why: &CallError) {
         debug!(target: "shardflight", group = %self.group, reason = %why, "refused");
+    }
+
+    fn request(&self, answered: Answered<'_>, retries: u32) {
+        debug!(
+            target: "shardflight",
+            group = %self.group,
+            answered = answered.as_str(),
+            reason = answered.reason(),
+            retries,
+            "request"
+        );
     }
 
     fn around(&self, flights: &[FlightId], part: &mut dyn FnMut()) {

@@ -161,6 +161,72 @@ fn every_event_of_a_cache_is_counted_under_its_name() {
     });
 }
 
+/// What a layer tells: every request, by how it was answered, and why. Here `Authorization` keeps requests from
+/// sharing, a failure is retried, and its followers are refused.
+#[cfg(feature = "tower")]
+#[test]
+fn every_request_of_a_layer_is_counted_with_its_reason() {
+    use std::{convert::Infallible, time::Duration};
+
+    use axum::body::Body;
+    use futures_util::future::join_all;
+    use http::{Request, Response, StatusCode};
+    use shardflight::tower::CoalesceLayer;
+    use tower::{Layer, ServiceExt, service_fn};
+
+    common::on_paused_clock(|| async {
+        let recorder = DebuggingRecorder::new();
+        let snapshotter = recorder.snapshotter();
+        // Reasons are looked up when they occur.
+        let _guard = metrics::set_default_local_recorder(&recorder);
+        let service = service_fn(async |request: Request<Body>| {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            let mut response = Response::new(Body::empty());
+            if request.uri().path() == "/failing" {
+                *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            }
+            Ok::<_, Infallible>(response)
+        });
+        let layer = CoalesceLayer::new().observer(MetricsObserver::new("site"));
+        let service = layer.layer(service);
+        let get = |path: &str| Request::get(path).body(Body::empty()).expect("a request");
+        let all = async |requests: usize, request: &dyn Fn() -> Request<Body>| {
+            join_all((0..requests).map(|_| service.clone().oneshot(request()))).await;
+        };
+        all(200, &|| {
+            let mut request = get("/");
+            let secret = http::HeaderValue::from_static("Bearer secret");
+            request.headers_mut().insert("authorization", secret);
+            request
+        })
+        .await;
+        all(3, &|| get("/")).await;
+        all(5, &|| get("/failing")).await;
+
+        // By `answered` and `reason`.
+        let snapshot = snapshotter.snapshot().into_vec().into_iter();
+        let requests = snapshot.filter_map(|(key, _, description, value)| {
+            let labels = key.key().labels();
+            let labels: Vec<_> =
+                labels.map(|label| format!("{}={}", label.key(), label.value())).collect();
+            let name = key.key().name().strip_prefix("shardflight_http_")?;
+            assert!(description.is_some(), "{name}");
+            Some((format!("{name} {}", labels.join(" ")), value))
+        });
+        let requests: std::collections::BTreeMap<_, _> = requests.collect();
+        let expected = [
+            ("requests_total group=site answered=alone reason=header:authorization", 200),
+            ("requests_total group=site answered=alone reason=status:503", 2),
+            ("requests_total group=site answered=joined reason=", 2),
+            ("requests_total group=site answered=led reason=", 1),
+            ("requests_total group=site answered=refused reason=failed:503", 3),
+            ("retries_total group=site", 4),
+        ];
+        let expected = expected.map(|(name, n)| (name.to_owned(), DebugValue::Counter(n)));
+        assert_eq!(requests.into_iter().collect::<Vec<_>>(), expected);
+    });
+}
+
 /// Groups are told apart by their label, and every name is described, and documented.
 #[test]
 fn groups_are_told_apart_by_their_label() {

@@ -14,8 +14,8 @@ use std::{
 
 use common::{Polled, limited};
 use shardflight::{
-    Call, CallError, Entry, FlightId, Group, GroupBuilder, Handle, InFlight, Lead, Observer,
-    OnCancel, Outcome, Panicked, Role, Stats, StatsSnapshot,
+    Answered, Call, CallError, Entry, FlightId, Group, GroupBuilder, Handle, InFlight, Lead,
+    Observer, OnCancel, Outcome, Panicked, Role, Stats, StatsSnapshot,
 };
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 
@@ -58,7 +58,7 @@ mod http_layer {
     use http::Request;
     use shardflight::tower::{
         Alone, Coalesce, CoalesceLayer, Coalesced, HeaderRule, Key, Policy, Refusal, ResponseBody,
-        ResponseFuture,
+        ResponseFuture, ResponseHeaderRule,
     };
     use std::convert::Infallible;
     use tower::Service;
@@ -75,6 +75,7 @@ mod http_layer {
     assert_impl_all!(Alone: Send, Sync, Unpin, Clone, Debug, Eq, std::hash::Hash);
     assert_impl_all!(Refusal: Send, Sync, Unpin, Clone, Debug, Eq, Error);
     assert_impl_all!(HeaderRule: Send, Sync, Unpin, Copy, Debug, Eq);
+    assert_impl_all!(ResponseHeaderRule: Send, Sync, Unpin, Copy, Debug, Eq);
 }
 
 #[cfg(feature = "moka")]
@@ -184,6 +185,7 @@ assert_impl_all!(FlightId: Send, Sync, Unpin, Debug, std::fmt::Display, Copy, Eq
 assert_impl_all!(InFlight<String>: Send, Sync, Unpin, Debug, Clone, Eq);
 assert_not_impl_any!(InFlight<Local>: Send, Sync);
 assert_impl_all!(Stats: Send, Sync, Unpin, Debug, Default, Observer);
+assert_impl_all!(Answered<'static>: Send, Sync, Unpin, Debug, Copy, Eq);
 assert_impl_all!(StatsSnapshot: Send, Sync, Unpin, Debug, Copy, Eq, Default);
 assert_impl_all!(std::sync::Arc<dyn Observer>: Send, Sync, Observer);
 assert_impl_all!((Stats, std::sync::Arc<Stats>): Observer);

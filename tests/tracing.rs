@@ -233,6 +233,45 @@ fn what_else_happens_is_an_event() {
     });
 }
 
+/// A layer's requests say how they were answered, and why, in their own span.
+#[cfg(feature = "tower")]
+#[test]
+fn requests_of_a_layer_record_how_they_were_answered() {
+    use std::convert::Infallible;
+
+    use axum::body::Body;
+    use http::{Request, Response};
+    use shardflight::tower::CoalesceLayer;
+    use tower::{Layer, ServiceExt, service_fn};
+
+    limited(|| {
+        let collected = Collected::default();
+        let subscriber = Registry::default().with(collected.clone());
+        tracing::subscriber::with_default(subscriber, || {
+            let layer = CoalesceLayer::new().observer(TracingObserver::new("site"));
+            let service = layer.layer(service_fn(async |_: Request<Body>| {
+                Ok::<_, Infallible>(Response::new(Body::empty()))
+            }));
+            let request = Request::get("/").header("authorization", "Bearer secret");
+            let request = request.body(Body::empty()).expect("a request");
+            let response = service.clone().oneshot(request).instrument(info_span!("request"));
+            futures_lite::future::block_on(response).expect("infallible");
+            let expected = [
+                "new request in nothing:",
+                "event in request: answered=\"alone\" group=site message=request \
+                 reason=\"header:authorization\" retries=0",
+                "close request",
+            ];
+            assert_eq!(collected.take(), expected);
+
+            let request = Request::get("/").body(Body::empty()).expect("a request");
+            futures_lite::future::block_on(service.oneshot(request)).expect("infallible");
+            let told = "event in nothing: answered=\"led\" group=site message=request retries=0";
+            assert_eq!(collected.take().last().map(String::as_str), Some(told));
+        });
+    });
+}
+
 /// A batch is polled in one span, and each key has its own, which closes as it lands.
 #[test]
 fn a_batch_has_a_span_for_each_key() {

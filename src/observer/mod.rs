@@ -1,8 +1,12 @@
 //! `Observer`: what a group tells of its flights, and how it is told.
 
+mod answered;
 mod stats;
 
-pub use self::stats::{Stats, StatsSnapshot};
+pub use self::{
+    answered::Answered,
+    stats::{Stats, StatsSnapshot},
+};
 
 use std::{
     mem::forget,
@@ -63,6 +67,11 @@ use crate::{
 /// [`stale_hit`](Self::stale_hit) and [`missed`](Self::missed). One of these that
 /// [`joined`](Self::joined) a load has been spared its own; one that loses the race to refresh a value
 /// is [`refused`](Self::refused) by the flight, and a `stale_hit`.
+///
+/// Of a layer each HTTP request that is answered is exactly one [`request`](Self::request), also one that met
+/// no flight. A response that turns out to be for one request alone has been `answered` to its followers as far as
+/// the flight is concerned; so how many executions a layer saves is the number of
+/// [`Joined`](Answered::Joined) requests.
 ///
 /// # Order
 ///
@@ -140,6 +149,11 @@ pub trait Observer: Send + Sync + 'static {
     /// A load returned an error.
     fn load_failed(&self, took: Duration) {}
 
+    /// An HTTP request was answered by a layer (the module `tower`), in this way. `retries` of the flights that it
+    /// waited for failed before. A request whose client went before that, or whose execution panicked, is not
+    /// reported.
+    fn request(&self, answered: Answered<'_>, retries: u32) {}
+
     /// Runs a part of a leader's work, which is one poll of it or its call, and which is what `part`
     /// does. To be overridden for what the work is to run inside of, like a span.
     ///
@@ -195,6 +209,7 @@ forward! {
     refreshing();
     loaded(took: Duration);
     load_failed(took: Duration);
+    request(answered: Answered<'_>, retries: u32);
 }
 
 /// The observer of a group.

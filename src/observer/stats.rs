@@ -1,9 +1,15 @@
 //! `Stats`: an observer that counts.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
-use super::Observer;
+use super::{Answered, Observer};
 use crate::{CallError, flight::FlightId};
 
 /// Counts the events of one group, or of several that are to be counted together.
@@ -45,6 +51,13 @@ pub struct Stats {
     refreshes: AtomicU64,
     loads: AtomicU64,
     failed_loads: AtomicU64,
+    requests_led: AtomicU64,
+    requests_joined: AtomicU64,
+    requests_alone: AtomicU64,
+    requests_refused: AtomicU64,
+    requests_retried: AtomicU64,
+    /// Of those that ran alone or were refused.
+    reasons: Mutex<BTreeMap<String, u64>>,
 }
 
 /// What [`Stats`] have counted. The fields are the events of [`Observer`], which see.
@@ -96,6 +109,16 @@ pub struct StatsSnapshot {
     pub loads: u64,
     /// Loads that returned an error.
     pub failed_loads: u64,
+    /// HTTP requests that were executed, and that others could share.
+    pub requests_led: u64,
+    /// HTTP requests that were answered by the execution of another request.
+    pub requests_joined: u64,
+    /// HTTP requests that were executed for themselves alone. [`Stats::reasons`] says why.
+    pub requests_alone: u64,
+    /// HTTP requests that the layer answered without an execution. [`Stats::reasons`] says why.
+    pub requests_refused: u64,
+    /// HTTP requests, among all of these, that waited for a flight that failed and then for another one.
+    pub requests_retried: u64,
 }
 
 impl Stats {
@@ -122,6 +145,35 @@ impl Stats {
             refreshes: of(&self.refreshes),
             loads: of(&self.loads),
             failed_loads: of(&self.failed_loads),
+            requests_led: of(&self.requests_led),
+            requests_joined: of(&self.requests_joined),
+            requests_alone: of(&self.requests_alone),
+            requests_refused: of(&self.requests_refused),
+            requests_retried: of(&self.requests_retried),
+        }
+    }
+
+    /// Why HTTP requests ran alone or were refused, and how many did for each reason. [`Answered`] lists the
+    /// reasons.
+    ///
+    /// ```
+    /// use shardflight::{Answered, Observer, Stats};
+    ///
+    /// let stats = Stats::default(); // of a layer
+    /// stats.request(Answered::Alone { reason: "header:authorization" }, 0);
+    /// assert_eq!(stats.reasons()["header:authorization"], 1);
+    /// ```
+    pub fn reasons(&self) -> BTreeMap<String, u64> {
+        self.reasons.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn count_reason(&self, reason: &str) {
+        let mut reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
+        match reasons.get_mut(reason) {
+            Some(count) => *count += 1,
+            None => {
+                reasons.insert(reason.to_owned(), 1);
+            }
         }
     }
 }
@@ -267,5 +319,20 @@ impl Observer for Stats {
 
     fn load_failed(&self, _: Duration) {
         count(&self.failed_loads);
+    }
+
+    fn request(&self, answered: Answered<'_>, retries: u32) {
+        count(match answered {
+            Answered::Led { .. } => &self.requests_led,
+            Answered::Joined => &self.requests_joined,
+            Answered::Alone { .. } => &self.requests_alone,
+            Answered::Refused { .. } => &self.requests_refused,
+        });
+        if retries > 0 {
+            count(&self.requests_retried);
+        }
+        if let Some(reason) = answered.reason() {
+            self.count_reason(reason);
+        }
     }
 }

@@ -12,11 +12,12 @@ use http::{
 };
 use http_body::Body;
 
-use super::{Key, Refusal, ResponseBody, body::Whole};
+use super::{Key, Policy, Refusal, ResponseBody, body::Whole, failure::Failure};
 
 /// How a response was come by; every response of [`Coalesce`](super::Coalesce) has it among its extensions.
 ///
-/// So executions are the responses with `Led` and `Alone`, and what was saved are those with `Joined`.
+/// So executions are the responses with `Led` and `Alone`, and what was saved are those with `Joined`. An
+/// [observer](super::CoalesceLayer::observer) is told the same.
 ///
 /// ```
 /// use http::Response;
@@ -90,6 +91,11 @@ pub(super) enum Landed {
     Shared(Box<Answer>, Own),
     /// The response is for the request that was executed; all others run by themselves.
     Alone(Alone, Own),
+    /// The response is for the request that was executed; all others try again together.
+    Failed(Box<Failure>, Own),
+    /// Nobody was executed: the leader found the result of a [`Retry`](super::retry::Retry) that it had missed. All
+    /// others ask again.
+    Nothing,
 }
 
 /// What is only for the request that was executed, and of a type that its flight does not know. Its clones
@@ -150,9 +156,17 @@ impl Answer {
         response
     }
 
-    /// The response of any other.
-    pub(super) fn for_follower<B: Body>(mut self) -> Response<ResponseBody<B>> {
+    /// The response of any other, which has this key.
+    pub(super) fn for_follower<B: Body>(
+        mut self,
+        policy: &Policy,
+        key: &Key,
+    ) -> Response<ResponseBody<B>> {
         remove_hop_by_hop(&mut self.headers);
+        policy.readdress(&mut self.headers, &self.key, key);
+        if let Some(trailers) = &mut self.body.trailers {
+            policy.readdress(trailers, &self.key, key);
+        }
         // The other's connection may have been of HTTP/1.0; servers know their own.
         self.version = Version::default();
         let extensions = mem::take(&mut self.extensions);

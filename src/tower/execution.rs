@@ -1,6 +1,7 @@
 //! A request from the service's readiness to its response, as the work of a flight.
 
 use std::{
+    future::ready,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -16,20 +17,23 @@ use super::{
     Alone, Key, ResponseBody,
     answer::{Answer, Landed, Own},
     body::{Gathered, gather},
-    judge::is_failure,
+    failure::Failure,
     layer::Shared,
     memory::Remembered,
+    retry::Retry,
 };
 use crate::flight::{FlightId, Job, Payload, Relay, relay};
 
 /// How a request is executed: [`execute`], without the bounds of what it calls.
-type Begin<S, B> = fn(Waiting<S, B>) -> Relay<Landed>;
+type Begin<S, B> = fn(Waiting<S, B>, Option<Retry>) -> Relay<Landed>;
 
 /// A request that is executed if it comes to lead.
 pub(super) struct Execution<S, B> {
     begin: Begin<S, B>,
     /// Until it is begun.
     waiting: Option<Waiting<S, B>>,
+    /// Of the flight that failed, if this is tried again.
+    retry: Option<Retry>,
 }
 
 /// A request that was not executed.
@@ -43,7 +47,7 @@ pub(super) struct Waiting<S, B> {
 }
 
 impl<S, B> Execution<S, B> {
-    pub(super) fn new<C>(waiting: Waiting<S, B>) -> Self
+    pub(super) fn new<C>(waiting: Waiting<S, B>, retry: Option<Retry>) -> Self
     where
         S: Service<Request<B>, Response = Response<C>> + Send + 'static,
         S::Future: Send + 'static,
@@ -52,11 +56,29 @@ impl<S, B> Execution<S, B> {
         C: Body<Data = Bytes> + Send + 'static,
         C::Error: Send + 'static,
     {
-        let begin = |waiting| {
+        let begin = |waiting, retry: Option<Retry>| {
             let Waiting::<S, B> { shared, key, service, request } = waiting;
-            relay(execute(shared, key, service.oneshot(request)))
+            let execution = execute(shared, key, service.oneshot(request));
+            match retry {
+                None => relay(execution),
+                Some(retry) => relay(async move {
+                    let landed = execution.await;
+                    retry.store(&landed);
+                    landed
+                }),
+            }
         };
-        Self { begin, waiting: Some(waiting) }
+        Self { begin, waiting: Some(waiting), retry }
+    }
+
+    /// If it is tried again and was not executed.
+    pub(super) fn retry(&self) -> Option<Retry> {
+        self.retry.clone()
+    }
+
+    /// What this request waited for, if a retry of that has landed without it.
+    pub(super) fn missed(&self) -> Option<Landed> {
+        self.retry.as_ref()?.landed()
     }
 
     /// If the request was not executed.
@@ -75,8 +97,11 @@ impl<S, B> Unpin for Execution<S, B> {}
 
 impl<S, B> Job<Landed> for Execution<S, B> {
     fn start(mut self: Pin<&mut Self>) -> Option<Relay<Landed>> {
+        if self.missed().is_some() {
+            return Some(relay(ready(Landed::Nothing)));
+        }
         let waiting = self.waiting.take().expect("a request leads once");
-        Some((self.begin)(waiting))
+        Some((self.begin)(waiting, self.retry.take()))
     }
 
     fn poll(
@@ -105,14 +130,17 @@ where
     let own = Own::of::<Result<Response<ResponseBody<C>>, E>>;
     let (head, body) = match response.await {
         Ok(response) => response.into_parts(),
-        Err(error) => return shared.lands_alone(&key, Alone::Failed, own(Err(error))),
+        Err(error) => {
+            return Landed::Failed(Box::new(Failure::without_response()), own(Err(error)));
+        }
     };
     let judged = shared.policy.judge(&head);
     let length = match judged.and_then(|()| shared.policy.judge_body(&key, &head, &body)) {
         Ok(length) => length,
         Err(why) => {
+            let failure = shared.policy.failure_of(&head, &why);
             let response = Response::from_parts(head, ResponseBody::streamed(body));
-            return shared.lands_alone(&key, why, own(Ok(response)));
+            return shared.lands(&key, why, failure, own(Ok(response)));
         }
     };
     let (why, body) = match gather(body, length, shared.policy.limits.max_body).await {
@@ -129,14 +157,20 @@ where
         Gathered::TooLarge(body) => (Alone::TooLarge, body),
         Gathered::Broken(body) => (Alone::Failed, body),
     };
-    shared.lands_alone(&key, why, own(Ok(Response::from_parts(head, body))))
+    let failure = shared.policy.failure_of(&head, &why);
+    shared.lands(&key, why, failure, own(Ok(Response::from_parts(head, body))))
 }
 
 impl Shared {
-    /// Lets newcomers know before the followers are told.
-    fn lands_alone(&self, key: &Key, why: Alone, own: Own) -> Landed {
-        self.remember_alone(key, &why);
-        Landed::Alone(why, own)
+    /// With what is for the request that was executed. Lets newcomers know before the followers are told.
+    fn lands(&self, key: &Key, why: Alone, failure: Option<Failure>, own: Own) -> Landed {
+        match failure {
+            Some(failure) => Landed::Failed(Box::new(failure), own),
+            None => {
+                self.remember_alone(key);
+                Landed::Alone(why, own)
+            }
+        }
     }
 
     /// From a response that was for its own request because those before it were. A service that has changed
@@ -149,26 +183,23 @@ impl Shared {
         let (head, body) = match response {
             Ok(response) => response.into_parts(),
             Err(error) => {
-                self.remember_alone(key, &Alone::Failed);
+                self.memory.shorten(key, FAILURE);
                 return Err(error);
             }
         };
         let judged = self.policy.judge(&head);
         match judged.and_then(|()| self.policy.judge_body(key, &head, &body)) {
             Ok(_) => self.memory.forget(key),
-            Err(why) => self.remember_alone(key, &why),
+            Err(why) if self.policy.failure_of(&head, &why).is_some() => {
+                self.memory.shorten(key, FAILURE);
+            }
+            Err(_) => self.remember_alone(key),
         }
         Ok(Response::from_parts(head, body))
     }
 
-    fn remember_alone(&self, key: &Key, why: &Alone) {
-        let remember = self.policy.limits.remember;
-        let so_long = match why {
-            Alone::Failed => remember.min(FAILURE),
-            Alone::Status(status) if is_failure(*status) => remember.min(FAILURE),
-            _ => remember,
-        };
-        self.memory.remember(key, Remembered::Alone, so_long);
+    fn remember_alone(&self, key: &Key) {
+        self.memory.remember(key, Remembered::Alone, self.policy.limits.remember);
     }
 
     /// What the response varies on beside its key. Newcomers know it before the followers are told.
@@ -182,5 +213,6 @@ impl Shared {
     }
 }
 
-/// A failure is remembered for so long at most.
+/// How long a key may still run alone after a failure, which says nothing about sharing: so a service that
+/// fails is soon asked by one request at a time, and one that fails now and then is not waited for in vain.
 const FAILURE: Duration = Duration::from_secs(1);

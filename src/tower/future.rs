@@ -19,11 +19,14 @@ use tower::{Service, ServiceExt, util::Oneshot};
 
 use super::{
     Alone, Coalesced, Key, Refusal, ResponseBody,
-    answer::{Answer, Landed},
+    answer::{Answer, Landed, Own},
     body::Whole,
     execution::{Execution, Waiting},
+    failure::Failure,
     layer::{Reached, Shared},
     policy::Limits,
+    report::Report,
+    retry::Retry,
 };
 use crate::{
     CallError, Outcome, Panicked, Role,
@@ -55,7 +58,7 @@ pin_project! {
         S: Service<Request<B>>,
     {
         Flying { #[pin] call: Call<S, B> },
-        Alone { #[pin] response: Oneshot<S, Request<B>>, why: Alone },
+        Alone { #[pin] response: Oneshot<S, Request<B>>, why: Alone, report: Report },
         // Its response says whether that is still so.
         Remembered { #[pin] response: Oneshot<S, Request<B>>, shared: Arc<Shared>, key: Key },
         Done,
@@ -66,6 +69,8 @@ pin_project! {
     /// A request that shares.
     struct Call<S, B> {
         variations: u8,
+        // So many flights that it waited for have failed.
+        retries: u32,
         #[pin]
         flight: Flight<S, B>,
         // Since it follows.
@@ -107,8 +112,8 @@ enum Ending<C: Body, E> {
     Response(Result<Response<ResponseBody<C>>, E>),
     /// To be executed without regard to others.
     Alone(Alone),
-    /// To share with others.
-    Again(Key),
+    /// To share with others: after a failure, with those that waited for it, too.
+    Again(Key, Option<Retry>),
 }
 
 impl<S, B, C> ResponseFuture<S, B>
@@ -124,8 +129,9 @@ where
     /// headers, if any, that responses to it vary on.
     pub(super) fn fly(varied: Key, waiting: Waiting<S, B>) -> Self {
         let boarding = Boarding::new(Arc::clone(&waiting.shared), varied);
-        let flight = Fly::new(boarding, Execution::new(waiting), identity as Finish);
-        Self { stage: Stage::Flying { call: Call { variations: 0, flight, patience: None } } }
+        let flight = Fly::new(boarding, Execution::new(waiting, None), identity as Finish);
+        let call = Call { variations: 0, retries: 0, flight, patience: None };
+        Self { stage: Stage::Flying { call } }
     }
 
     /// For a key whose responses are not to be shared, as far as is known.
@@ -134,8 +140,9 @@ where
         Self { stage: Stage::Remembered { response: service.oneshot(request), shared, key } }
     }
 
-    pub(super) fn alone(service: S, request: Request<B>, why: Alone) -> Self {
-        Self { stage: Stage::Alone { response: service.oneshot(request), why } }
+    pub(super) fn alone(shared: &Arc<Shared>, service: S, request: Request<B>, why: Alone) -> Self {
+        let (response, report) = (service.oneshot(request), Report::new(shared, 0));
+        Self { stage: Stage::Alone { response, why, report } }
     }
 }
 
@@ -154,14 +161,16 @@ where
         let mut stage = self.project().stage;
         loop {
             match stage.as_mut().project() {
-                StageProj::Alone { response, why } => {
+                StageProj::Alone { response, why, report } => {
                     let (response, why) = (ready!(response.poll(cx)), why.clone());
+                    report.alone(&why);
                     stage.set(Stage::Done);
                     let response = response?.map(ResponseBody::streamed);
                     return Poll::Ready(Ok(marked(response, Coalesced::Alone(why))));
                 }
                 StageProj::Remembered { response, shared, key } => {
                     let response = shared.learn(key, ready!(response.poll(cx)));
+                    shared.report_alone(&Alone::Remembered, 0);
                     stage.set(Stage::Done);
                     let response = response?.map(ResponseBody::streamed);
                     return Poll::Ready(Ok(marked(response, Coalesced::Alone(Alone::Remembered))));
@@ -169,14 +178,18 @@ where
                 StageProj::Done => panic!("the future of a response was polled after it returned"),
                 StageProj::Flying { mut call } => match ready!(call.as_mut().poll(cx)) {
                     Ending::Response(response) => {
+                        call.flight.enter().shared.report(&response, call.retries);
                         stage.set(Stage::Done);
                         return Poll::Ready(response);
                     }
                     Ending::Alone(why) => {
-                        let Waiting { service, request, .. } = call.take_back();
-                        stage.set(Stage::Alone { response: service.oneshot(request), why });
+                        let retries = call.retries;
+                        let Waiting { shared, service, request, .. } = call.take_back();
+                        let (response, report) =
+                            (service.oneshot(request), Report::new(&shared, retries));
+                        stage.set(Stage::Alone { response, why, report });
                     }
-                    Ending::Again(key) => call.board(key),
+                    Ending::Again(key, retry) => call.board(key, retry),
                 },
             }
         }
@@ -226,7 +239,7 @@ where
         // The first that loses its patience cuts the flight loose, the others find the one that it begins.
         let (table, hash) = shared.group.core().locate(key);
         table.forget_flight(hash, |other| other == key, followed);
-        Poll::Ready(Ending::Again(key.clone()))
+        Poll::Ready(Ending::Again(key.clone(), None))
     }
 
     /// What the flight came to, for this request.
@@ -239,11 +252,31 @@ where
                 Ending::Response(Ok(marked(answer.into_own(extensions), how)))
             }
             Landed::Shared(answer, _) => self.share(answer, how),
-            Landed::Alone(why, own) if was_executed => {
-                let response: Result<_, S::Error> = own.take().expect("it is taken once");
-                Ending::Response(response.map(|response| marked(response, Coalesced::Alone(why))))
-            }
+            Landed::Alone(why, own) if was_executed => own_response(own, why),
             Landed::Alone(why, _) => Ending::Alone(why),
+            Landed::Failed(failure, own) if was_executed => own_response(own, failure.why),
+            Landed::Failed(failure, _) => self.retry(*failure),
+            Landed::Nothing => match self.as_mut().execution().missed() {
+                Some(missed) => self.arrive(missed, Coalesced::Joined),
+                // It has joined such a flight, and may have missed another one itself.
+                None => {
+                    let retry = self.as_mut().execution().retry();
+                    Ending::Again(self.flight.enter().key.clone(), retry)
+                }
+            },
+        }
+    }
+
+    /// After the failure of a flight that it waited for. All its followers come here at the same time: the
+    /// first begins a new flight, and the others and newcomers join that.
+    fn retry(mut self: Pin<&mut Self>, failure: Failure) -> Ending<C, S::Error> {
+        if self.retries >= self.flight.enter().shared.policy.limits.retries {
+            return self.refuse(failure.into_refusal());
+        }
+        *self.as_mut().project().retries += 1;
+        match failure.retry.landed() {
+            Some(missed) => self.arrive(missed, Coalesced::Joined),
+            None => Ending::Again(self.flight.enter().key.clone(), Some(failure.retry)),
         }
     }
 
@@ -251,15 +284,15 @@ where
     fn share(self: Pin<&mut Self>, answer: Box<Answer>, how: Coalesced) -> Ending<C, S::Error> {
         let this = self.project();
         let execution = this.flight.work().get_mut();
-        let key = &execution.waiting().expect("it was not executed").key;
+        let Waiting { shared, key, .. } = execution.waiting().expect("it was not executed");
         if answer.is_for(key) {
-            return Ending::Response(Ok(marked(answer.for_follower(), how)));
+            return Ending::Response(Ok(marked(answer.for_follower(&shared.policy, key), how)));
         }
         *this.variations += 1;
         if *this.variations > VARIATIONS {
             return Ending::Alone(Alone::Varies);
         }
-        Ending::Again(key.varied(&answer.varies))
+        Ending::Again(key.varied(&answer.varies), None)
     }
 
     fn refuse(&self, refusal: Refusal) -> Ending<C, S::Error> {
@@ -269,11 +302,11 @@ where
     }
 
     /// Begins anew, with the request that it has.
-    fn board(mut self: Pin<&mut Self>, key: Key) {
+    fn board(mut self: Pin<&mut Self>, key: Key, retry: Option<Retry>) {
         let waiting = self.as_mut().take_back();
         let mut this = self.project();
         let boarding = Boarding::new(Arc::clone(&waiting.shared), key);
-        this.flight.set(Fly::new(boarding, Execution::new(waiting), identity as Finish));
+        this.flight.set(Fly::new(boarding, Execution::new(waiting, retry), identity as Finish));
         *this.patience = None;
     }
 
@@ -284,6 +317,12 @@ where
     fn execution(self: Pin<&mut Self>) -> &mut Execution<S, B> {
         self.project().flight.work().get_mut()
     }
+}
+
+/// The response to the request that was executed, which nobody else gets.
+fn own_response<C: Body + Send + 'static, E: Send + 'static>(own: Own, why: Alone) -> Ending<C, E> {
+    let response: Result<_, E> = own.take().expect("it is taken once");
+    Ending::Response(response.map(|response| marked(response, Coalesced::Alone(why))))
 }
 
 #[inline]

@@ -58,12 +58,11 @@ impl CoalesceLayer {
         Self::build(policy, Group::new())
     }
 
-    /// Tells `observer` what becomes of the flights of this layer: [`Stats`](crate::Stats), for example, or
-    /// `MetricsObserver`. To be called before the layer is used; what services it made before have is not
-    /// observed.
+    /// Tells `observer` of the flights of this layer, and how each request was answered
+    /// ([`Observer::request`]): also a request that ran alone without having met a flight.
+    /// [`Stats`](crate::Stats) is one, and `MetricsObserver`.
     ///
-    /// Requests that run alone without having met a flight are none. [`Coalesced`](super::Coalesced) tells
-    /// of all.
+    /// To be called before the layer is used: services that it made before are not observed.
     ///
     /// ```
     /// use shardflight::{Stats, tower::CoalesceLayer};
@@ -71,7 +70,10 @@ impl CoalesceLayer {
     ///
     /// let stats = Arc::new(Stats::default());
     /// let layer = CoalesceLayer::new().observer(stats.clone());
-    /// assert_eq!(stats.snapshot().saved(), 0);
+    /// assert_eq!(stats.snapshot().requests_joined, 0);
+    /// for (reason, requests) in stats.reasons() {
+    ///     println!("{requests} ran alone or were refused: {reason}");
+    /// }
     /// # drop(layer);
     /// ```
     pub fn observer(self, observer: impl Observer) -> Self {

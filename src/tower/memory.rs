@@ -43,6 +43,17 @@ impl Memory {
         }
     }
 
+    /// Forgets it after this time at the latest.
+    pub(super) fn shorten(&self, key: &Key, rest: Duration) {
+        let Some(keys) = self.keys.get() else { return };
+        let latest = Instant::now() + rest;
+        if let Some((until, remembered)) = keys.get(key)
+            && until > latest
+        {
+            keys.insert(key.clone(), (latest, remembered));
+        }
+    }
+
     pub(super) fn remember(&self, key: &Key, remembered: Remembered, so_long: Duration) {
         if self.most == 0 || so_long.is_zero() || key.len() > LONGEST_KEY {
             return;
@@ -83,6 +94,22 @@ mod tests {
         tokio::time::advance(second).await;
         assert!(memory.recall(&key(1)).is_none());
         assert!(memory.recall(&key(2)).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_shortened_ends_sooner_and_never_later() {
+        let memory = Memory::new(8);
+        let second = Duration::from_secs(1);
+        memory.remember(&key(1), Remembered::Alone, 10 * second);
+        memory.remember(&key(2), Remembered::Alone, second);
+        for n in 1..=3 {
+            memory.shorten(&key(n), 2 * second);
+        }
+        assert!(memory.recall(&key(3)).is_none());
+        tokio::time::advance(second).await;
+        assert!(memory.recall(&key(1)).is_some() && memory.recall(&key(2)).is_none());
+        tokio::time::advance(second).await;
+        assert!(memory.recall(&key(1)).is_none());
     }
 
     #[test]

@@ -30,9 +30,12 @@
 //!    at once and are executed by themselves, all at the same time. The key is remembered for a while, so
 //!    that the next ones do not wait for each other in vain; each of their responses says whether that is
 //!    still so.
+//!    An execution that [failed](Policy::failure) is neither: its followers meet in one new flight, together with
+//!    newcomers. If that fails too, they get a response of the layer with the failure's status and `Retry-After`.
 //! 4. Otherwise the body is gathered, and everybody gets the response: clones of status and headers, and of
-//!    one [`Bytes`](bytes::Bytes). Headers that are about one connection stay with the request that was
-//!    executed, and so do extensions but those that the policy [names](Policy::extension).
+//!    one [`Bytes`](bytes::Bytes). Headers that are about one connection or that [name one
+//!    request](Policy::response_header) stay with the request that was executed, and so do extensions except those
+//!    that the policy [names](Policy::extension).
 //!
 //! An execution is [relayed](crate::Call::relay): it runs in the task of the request that it answers, with its
 //! tracing span and its task locals, as without the layer. If that request's client disconnects, the
@@ -66,14 +69,16 @@
 //! |---|---|---|
 //! | 200, 203, 204, 300, 301, 308, 404, 405, 410 are shared | [`status`](Policy::status) | Those that may be kept without being told so ([9110, 15.1][s15.1]), without 206, 414, 501. Other redirects may carry a state of one visit; other 4xx are about what one request did wrong, which others must not suffer for ([CPDoS][cpdos]) |
 //! | 206: alone | `status` | A part, under a status that hides it from who asked for the whole ([9111, 3.3][c3.3]) |
-//! | 429 and 5xx: alone | `status` | About a moment and a client; the next may be luckier |
+//! | 408, 429 and 5xx: failures, to the request that was executed | [`failure`](Policy::failure), [`retries`](Policy::retries) | About a moment. The followers share one retry; a service that fails is not sent the herd that the layer kept from it |
 //! | `Set-Cookie`: *alone* | [`responses`](Policy::responses) | The RFCs allow to share ([9111, 7.3][c7.3]); it gave [one user's session to another][ocache] where only what was *stored* was judged |
 //! | `Cache-Control: private`, `no-store`, `no-cache`: alone | `responses` | For a single user; must not satisfy any other request ([9111, 5.2.2][c5.2.2]). `private="x"` counts as `private`, as most caches do, and so does what is written against the grammar (`no-cache; private`) |
 //! | `Vary: *`, or what is no list of names: alone | `responses` | Anything may have played a role ([9110, 12.5.5][s12.5.5]) |
 //! | `Vary` on headers outside of the key | `header` | Goes to those with the same values, byte for byte ([9111, 4.1][c4.1]); the others meet again under a key with their own. Remembered for the next |
 //! | `text/event-stream`, bodies of unknown length: alone | [`streams`](Policy::streams) | They may never end; they pass through as they come |
 //! | a body that is larger than 1 MiB: alone | [`max_body`](Policy::max_body) | Memory; what was gathered is passed on with the rest. The lack of it: [CVE-2026-2581][undici] |
-//! | an error of the service, or a body that breaks off: alone | | It belongs to whose request it is |
+//! | an error of the service, or a body that breaks off: a failure, too | `retries` | It belongs to the request that was executed. The followers share one retry, and get 502 if that fails |
+//! | a panic: to the request that was executed | [`refusal`](Policy::refusal) | The followers get 500 immediately. It is more likely a bug than a moment, so it is not tried again |
+//! | `X-Request-Id`, `Traceparent` and [others](Policy::response_header): stay with one request | [`response_header`](Policy::response_header) | They name the request that was executed. A follower gets its own value if it was an echo, and none otherwise |
 //!
 //! Sharing a response while it is made needs the same licence as reusing it later: "A cache can use a response
 //! that is stored or storable to satisfy multiple requests, provided that it is allowed to reuse that
@@ -92,7 +97,8 @@
 //! | [`max_followers`](Policy::max_followers) of a flight | 10,000 | 503 with `Retry-After: 1`, at once |
 //! | [`patience`](Policy::patience) of a follower | 30 s | it is executed by a new flight, together with all that lost theirs |
 //! | [`max_age`](Policy::max_age) of a flight | 30 s | nobody joins it; the next request replaces it |
-//! | [`remember`](Policy::remember) that a key is not shared | 10 s; failures 1 s | it is tried again |
+//! | [`retries`](Policy::retries) after a failure | 1 | the failure's status, and its `Retry-After` |
+//! | [`remember`](Policy::remember) that a key is not shared | 10 s; a failure shortens it to 1 s | it is tried again |
 //! | [`remember_at_most`](Policy::remember_at_most) | 1,024 keys | what is asked for least is forgotten |
 //!
 //! nginx has the same in `proxy_cache_lock_timeout` and `proxy_cache_lock_age`, with 5 seconds each, but sends all
@@ -108,6 +114,90 @@
 //! - Compression, and whatever else makes bodies of unknown length, is best outside: what is compressed inside
 //!   is a stream, and streams are not shared.
 //! - Outer layers see how each response was come by: [`Coalesced`] is among its extensions.
+//!
+//! # When a service fails
+//!
+//! Without the layer a service that answers 503 gets every request. Behind it, it gets one request for a key at a
+//! time, as when it is healthy. Callers do not queue for that: a request waits for the rest of the execution that
+//! it joined and for [`retries`](Policy::retries) more, whoever executes them, and is answered then. A failure
+//! is never remembered as a reason not to share.
+//!
+//! Followers get the failure's status and `Retry-After` in a response that the layer makes
+//! ([`Refusal::Failed`]). Nothing else of the failed response reaches them, because a failure is often private:
+//! it may set a cookie, or show the user's own input. A 429 that the service counts for each client, or a 503
+//! for one tenant, is the wrong answer for the other clients of the same key. Put such limits outside of the
+//! layer, or say [`failure(status, false)`](Policy::failure).
+//!
+//! # Behind authentication
+//!
+//! By default a request with `Authorization` or `Cookie` runs alone. If all requests have one of them, nothing is
+//! shared; an [observer](CoalesceLayer::observer) then counts them as `alone` with the reason
+//! `header:authorization`. The layer cannot know whether the answer depends on the user, so the policy
+//! has to say it. In both cases authenticate *outside* of the layer: a follower never reaches the service, and a
+//! check inside of it would not see the follower's credentials.
+//!
+//! If the answer depends on the user, share among the requests of one user. The credential goes into the key:
+//!
+//! ```
+//! use http::header::AUTHORIZATION;
+//! use shardflight::tower::{HeaderRule, Policy};
+//!
+//! let policy = Policy::new().header(AUTHORIZATION, HeaderRule::Key);
+//! # drop(policy);
+//! ```
+//!
+//! If the answer is the same for all users of a tenant, put the *verified* tenant into the key, and ignore the
+//! credential:
+//!
+//! ```
+//! use axum::{Router, extract::Request, middleware::{Next, from_fn}, response::Response, routing::get};
+//! use http::{StatusCode, header::AUTHORIZATION};
+//! use shardflight::tower::{CoalesceLayer, HeaderRule, Policy};
+//!
+//! #[derive(Clone)]
+//! struct Tenant(String);
+//!
+//! async fn authenticate(mut request: Request, next: Next) -> Result<Response, StatusCode> {
+//!     let token = request.headers().get(AUTHORIZATION).ok_or(StatusCode::UNAUTHORIZED)?;
+//!     let tenant = verify(token).ok_or(StatusCode::FORBIDDEN)?;
+//!     request.extensions_mut().insert(tenant);
+//!     Ok(next.run(request).await)
+//! }
+//!
+//! let policy = Policy::new()
+//!     .header(AUTHORIZATION, HeaderRule::Ignore)
+//!     // A request without a tenant runs alone.
+//!     .key(|request| request.extensions.get::<Tenant>().map(|tenant| tenant.0.clone()));
+//! let app: Router = Router::new()
+//!     .route("/report", get(report))
+//!     .layer(CoalesceLayer::with_policy(policy)) // inside
+//!     .layer(from_fn(authenticate)); // outside: axum calls the last layer first
+//! # drop(app);
+//! # async fn report() {}
+//! # fn verify(_: &http::HeaderValue) -> Option<Tenant> { None }
+//! ```
+//!
+//! The dangers:
+//!
+//! - With [`HeaderRule::Ignore`], whatever the service reads from the credential besides the key is that of the
+//!   request that was executed. Roles, scopes, the user's language and a user's name on the page all belong in the
+//!   key if the answer depends on them. If in doubt, use [`HeaderRule::Key`].
+//! - The key must come from what was verified. A tenant from a header that clients may send is a way into
+//!   another tenant.
+//! - Do not check permissions inside: the check runs once, for the request that was executed.
+//! - Services behind authentication often answer `Cache-Control: private`, which is not shared, not even within
+//!   one user's key. If the key tells users apart, [`responses`](Policy::responses) can share it. `Set-Cookie`
+//!   must stay alone unless the cookie is the same for all requests of the key.
+//! - A credential in the key, or one that is ignored, is in memory as long as the flight. It is not shown by
+//!   [`Key`]'s `Debug` and `Display`.
+//!
+//! # What is reported
+//!
+//! [`Coalesced`], among the extensions of each response, says how the request was answered. An
+//! [observer](CoalesceLayer::observer) hears the same of every request that is answered, also of one that never
+//! came near a flight, with a reason in words from a fixed set ([`Answered`](crate::Answered)):
+//! [`Stats`](crate::Stats) counts them, `MetricsObserver` has `shardflight_http_requests_total`, and
+//! `TracingObserver` records an event in the request's span.
 //!
 //! # Nested routers
 //!
@@ -189,12 +279,16 @@ mod answer;
 mod body;
 mod error;
 mod execution;
+mod failure;
 mod future;
 mod judge;
 mod key;
 mod layer;
 mod memory;
+mod own_headers;
 mod policy;
+mod report;
+mod retry;
 mod service;
 
 pub use self::{
@@ -204,6 +298,7 @@ pub use self::{
     future::ResponseFuture,
     key::Key,
     layer::CoalesceLayer,
+    own_headers::ResponseHeaderRule,
     policy::{HeaderRule, Policy},
     service::Coalesce,
 };

@@ -1,6 +1,11 @@
 //! `Policy`: which requests share, which responses may be shared, and the limits.
 
-use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
 
 use ahash::RandomState;
 use bytes::Bytes;
@@ -13,7 +18,7 @@ use http::{
     request, response,
 };
 
-use super::Refusal;
+use super::{Refusal, own_headers::TRACES};
 
 /// What a [`Policy`] makes of a header of a request.
 ///
@@ -73,7 +78,7 @@ const ALONE: [HeaderName; 10] = [
 /// What handlers do not make a response of. Everything else is in the key: a header that is missing here costs
 /// executions that could have been saved, one that is missing in a list of those that tell users apart
 /// would give one user the response of another.
-const IGNORED: [&str; 73] = [
+const IGNORED: [&str; 40] = [
     // It is about the connection, or said elsewhere.
     "alt-used",
     "connection",
@@ -102,7 +107,6 @@ const IGNORED: [&str; 73] = [
     "cdn-loop",
     "cf-connecting-ip",
     "cf-connecting-ipv6",
-    "cf-ray",
     "fastly-client-ip",
     "fly-client-ip",
     "true-client-ip",
@@ -118,39 +122,6 @@ const IGNORED: [&str; 73] = [
     "x-queue-start",
     "x-real-ip",
     "x-request-start",
-    "x-varnish",
-    // Names of the one request, for logs and traces.
-    "b3",
-    "correlation-id",
-    "elastic-apm-traceparent",
-    "fly-request-id",
-    "grpc-trace-bin",
-    "newrelic",
-    "request-id",
-    "sentry-trace",
-    "traceparent",
-    "tracestate",
-    "uber-trace-id",
-    "x-amz-cf-id",
-    "x-amzn-trace-id",
-    "x-arr-log-id",
-    "x-azure-ref",
-    "x-b3-flags",
-    "x-b3-parentspanid",
-    "x-b3-sampled",
-    "x-b3-spanid",
-    "x-b3-traceid",
-    "x-cloud-trace-context",
-    "x-correlation-id",
-    "x-datadog-origin",
-    "x-datadog-parent-id",
-    "x-datadog-sampling-priority",
-    "x-datadog-tags",
-    "x-datadog-trace-id",
-    "x-ot-span-context",
-    "x-request-id",
-    "x-trace-id",
-    "x-vercel-id",
 ];
 
 type KeyOf = dyn Fn(&request::Parts) -> Option<String> + Send + Sync;
@@ -192,6 +163,10 @@ pub struct Policy {
     pub(super) target: Option<Arc<TargetOf>>,
     pub(super) requests: Option<Arc<MayRequest>>,
     pub(super) statuses: Vec<StatusCode>,
+    /// What differs from the default.
+    pub(super) failures: Vec<(StatusCode, bool)>,
+    /// Headers of responses that followers do not get.
+    pub(super) own_headers: HashSet<HeaderName, RandomState>,
     pub(super) responses: Option<Arc<MayResponse>>,
     pub(super) shares_streams: bool,
     pub(super) extensions: Vec<CopyExtension>,
@@ -207,6 +182,7 @@ pub(super) struct Limits {
     pub(super) max_age: Duration,
     pub(super) remember: Duration,
     pub(super) remember_at_most: usize,
+    pub(super) retries: u32,
 }
 
 impl Default for Limits {
@@ -218,6 +194,7 @@ impl Default for Limits {
             max_age: Duration::from_secs(30),
             remember: Duration::from_secs(10),
             remember_at_most: 1024,
+            retries: 1,
         }
     }
 }
@@ -225,10 +202,11 @@ impl Default for Limits {
 impl Policy {
     /// The default policy: the table of [the module](super#what-is-shared).
     pub fn new() -> Self {
-        let ignored = IGNORED.map(|name| (HeaderName::from_static(name), HeaderRule::Ignore));
+        let ignored = IGNORED.iter().chain(&TRACES);
+        let ignored = ignored.map(|name| (HeaderName::from_static(name), HeaderRule::Ignore));
         let alone = ALONE.map(|name| (name, HeaderRule::Alone));
         let directives = [CACHE_CONTROL, PRAGMA].map(|name| (name, HeaderRule::Directives));
-        let rules = ignored.into_iter().chain(alone).chain(directives);
+        let rules = ignored.chain(alone).chain(directives);
         Self {
             methods: METHODS.into(),
             rules: rules.collect(),
@@ -237,6 +215,8 @@ impl Policy {
             target: None,
             requests: None,
             statuses: STATUSES.into(),
+            failures: Vec::new(),
+            own_headers: TRACES.map(HeaderName::from_static).into_iter().collect(),
             responses: None,
             shares_streams: false,
             extensions: Vec::new(),
@@ -266,16 +246,16 @@ impl Policy {
     /// `http2-settings`, `keep-alive`, `max-forwards`, `priority`, `proxy-connection`, `te`, `trailer`,
     /// `transfer-encoding`, `dnt`, `referer`, `sec-ch-ua`, `sec-ch-ua-mobile`, `sec-ch-ua-platform`,
     /// `sec-fetch-user`, `sec-gpc`, `upgrade-insecure-requests`, `user-agent`, `cdn-loop`, `cf-connecting-ip`,
-    /// `cf-connecting-ipv6`, `cf-ray`, `fastly-client-ip`, `fly-client-ip`, `true-client-ip`, `via`,
+    /// `cf-connecting-ipv6`, `fastly-client-ip`, `fly-client-ip`, `true-client-ip`, `via`,
     /// `x-azure-clientip`, `x-azure-socketip`, `x-client-ip`, `x-cluster-client-ip`, `x-envoy-attempt-count`,
     /// `x-envoy-external-address`, `x-forwarded-for`, `x-original-forwarded-for`, `x-queue-start`, `x-real-ip`,
-    /// `x-request-start`, `x-varnish`, `b3`, `correlation-id`, `elastic-apm-traceparent`, `fly-request-id`,
+    /// `x-request-start`, `b3`, `cf-ray`, `correlation-id`, `elastic-apm-traceparent`, `fly-request-id`,
     /// `grpc-trace-bin`, `newrelic`, `request-id`, `sentry-trace`, `traceparent`, `tracestate`,
     /// `uber-trace-id`, `x-amz-cf-id`, `x-amzn-trace-id`, `x-arr-log-id`, `x-azure-ref`, `x-b3-flags`,
     /// `x-b3-parentspanid`, `x-b3-sampled`, `x-b3-spanid`, `x-b3-traceid`, `x-cloud-trace-context`,
     /// `x-correlation-id`, `x-datadog-origin`, `x-datadog-parent-id`, `x-datadog-sampling-priority`,
     /// `x-datadog-tags`, `x-datadog-trace-id`, `x-ot-span-context`, `x-request-id`, `x-trace-id`,
-    /// `x-vercel-id`.
+    /// `x-varnish`, `x-vercel-id`.
     ///
     /// `Cache-Control` and `Pragma` are read for their directives, and [all others](Self::unlisted) are in the key.
     ///
@@ -360,7 +340,8 @@ impl Policy {
         self
     }
 
-    /// Whether responses of this status are shared.
+    /// Whether responses of this status are shared. For the statuses that are not, see
+    /// [`failure`](Self::failure).
     pub fn status(mut self, status: StatusCode, is_shared: bool) -> Self {
         self.statuses.retain(|other| *other != status);
         if is_shared {
@@ -471,10 +452,13 @@ impl Policy {
         self
     }
 
-    /// For how long it is remembered that the answers to a key are not to be shared, or what they vary on:
-    /// 10 seconds by default. Requests with such a key run alone at once, so that they do not wait for
-    /// each other in vain; what they are answered renews it, or ends it. After a failure (an error, or a status of 429, 500 or more) it is a second at
-    /// most, because a service that recovers needs its protection most. Zero is not at all.
+    /// How long it is remembered that the responses to a key must not be shared (hit-for-miss), or which headers
+    /// they vary on: 10 seconds by default. Meanwhile requests with such a key run alone immediately, so that
+    /// they do not wait for each other in vain. Each of their responses renews that, or ends it.
+    ///
+    /// A [failure](Self::failure) is no reason to remember a key: requests for it keep sharing. If a key was
+    /// remembered before, its first failure shortens that to one second, because a service that recovers needs
+    /// its protection most. Zero remembers nothing.
     pub fn remember(mut self, so_long: Duration) -> Self {
         self.limits.remember = so_long;
         self
@@ -502,6 +486,11 @@ impl Policy {
         }
     }
 
+    /// Whether it has a rule for just this header.
+    pub(super) fn lists(&self, name: &HeaderName) -> bool {
+        self.rules.contains_key(name)
+    }
+
     pub(super) fn rule(&self, name: &HeaderName) -> HeaderRule {
         self.rules.get(name).copied().unwrap_or(self.unlisted)
     }
@@ -520,6 +509,8 @@ impl fmt::Debug for Policy {
             .field("rules", &self.rules)
             .field("unlisted", &self.unlisted)
             .field("statuses", &self.statuses)
+            .field("failures", &self.failures)
+            .field("own_headers", &self.own_headers)
             .field("shares_streams", &self.shares_streams)
             .field("limits", &self.limits)
             .finish_non_exhaustive()

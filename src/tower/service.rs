@@ -54,8 +54,9 @@ use super::{ResponseBody, ResponseFuture, execution::Waiting, layer::Shared, mem
 ///
 /// # Errors
 ///
-/// Those of the service behind, to the request that ran into them; others that waited for it are executed
-/// by themselves.
+/// Those of the service behind, to the request that was executed. The requests that waited for it share a new
+/// execution. If that fails too, they are answered with
+/// [`Refusal::Failed`](super::Refusal::Failed), which is no error.
 ///
 /// # Panics
 ///
@@ -124,7 +125,7 @@ where
         let request = Request::from_parts(parts, body);
         let key = match judged {
             Ok(key) => key,
-            Err(why) => return ResponseFuture::alone(service, request, why),
+            Err(why) => return ResponseFuture::alone(&self.shared, service, request, why),
         };
         let remembered = self.shared.memory.recall(&key);
         let waiting = Waiting { shared: Arc::clone(&self.shared), key, service, request };

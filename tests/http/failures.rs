@@ -200,12 +200,12 @@ async fn failing_until(number: usize) -> Site {
     Site::of(origin, Policy::new(), service).await
 }
 
-/// An error belongs to the request that ran into it. Followers are executed by themselves: what they get
-/// is their own answer, or their own error.
+/// An error belongs to the request that ran into it. Its followers meet in a retry, whose answer they share; if
+/// that ends with an error, too, they are told.
 #[test]
 fn an_error_of_the_service_is_the_leaders_alone() {
     on_tokio(|| async {
-        for (number, breaking) in [(2, 1), (4, 3)] {
+        for (number, breaking, succeeding) in [(2, 1, 4), (4, 2, 0)] {
             let site = failing_until(number).await;
             let asked = site.place_many(5, &get("/")).await;
             site.origin.gate.open();
@@ -217,9 +217,16 @@ fn an_error_of_the_service_is_the_leaders_alone() {
                     Err(_) => broken += 1,
                 }
             }
-            assert_eq!((broken, numbers(&got)), (breaking, (number..=5).collect()));
-            let failed = Coalesced::Alone(Alone::Failed);
-            assert!(got.iter().all(|answer| answer.coalesced == failed), "{got:?}");
+            assert_eq!((broken, site.origin.begun.get()), (breaking, 2));
+            let (answered, told): (Vec<_>, Vec<_>) =
+                got.into_iter().partition(|answer| answer.status == StatusCode::OK);
+            assert_eq!(numbers(&answered), vec![2; succeeding]);
+            let refused = Refusal::Failed { status: StatusCode::BAD_GATEWAY, retry_after: None };
+            for answer in &told {
+                assert_eq!(answer.coalesced, Coalesced::Refused(refused.clone()));
+                assert_eq!(answer.status, StatusCode::BAD_GATEWAY);
+            }
+            assert_eq!(told.len(), 5 - breaking - succeeding);
         }
     });
 }
@@ -234,7 +241,7 @@ fn an_error_of_an_execution_that_was_taken_over_is_nobodys_own() {
         leader.leave().await;
         site.flights.taken_over.reaches(1).await;
         site.origin.gate.open();
-        assert_eq!(numbers(&answers(followers).await), [2, 3, 4, 5]);
+        assert_eq!(numbers(&answers(followers).await), [2; 4]);
     });
 }
 

@@ -12,7 +12,7 @@ use axum::body::Body;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::channel::Channel;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
-use shardflight::tower::{CoalesceLayer, HeaderRule, Policy};
+use shardflight::tower::{CoalesceLayer, Coalesced, HeaderRule, Policy, Refusal};
 use tokio::sync::watch;
 use tower::{Layer, ServiceExt, service_fn};
 
@@ -214,6 +214,7 @@ fn answer(asking: &Asking, id: usize) -> Result<Response<Body>, io::Error> {
     *response.status_mut() = *status;
     let headers = response.headers_mut();
     headers.insert("x-of", id.into());
+    headers.insert("x-request-id", id.into());
     if *body == Length::BreaksOff {
         headers.insert("content-length", 10.into());
     }
@@ -244,12 +245,29 @@ fn of(answer: &Answer, asking: &Asking) -> usize {
     id
 }
 
+/// A response of the layer's own, which has nothing of the failed one except the status.
+fn assert_told_of_a_failure(answer: &Answer) {
+    let Coalesced::Refused(refusal @ Refusal::Failed { status, retry_after: None }) =
+        &answer.coalesced
+    else {
+        panic!("{answer:?}");
+    };
+    assert_eq!(answer.status, *status);
+    assert!(matches!(status.as_u16(), 429 | 500 | 502), "{answer:?}");
+    assert!(answer.text().is_empty() || answer.text() == format!("{refusal}\n"), "{answer:?}");
+    for name in ["x-of", "x-request-id", "set-cookie", "vary"] {
+        assert_eq!(answer.header(name), None, "{answer:?}");
+    }
+}
+
 /// What was seen, over all cases.
 #[derive(Debug, Clone, Copy, Default)]
 struct Seen {
     own: usize,
     shared: usize,
     broken: usize,
+    /// Of a failure, by the layer.
+    told: usize,
     taken_over: usize,
     /// Answers of those that had waited for a response that was not for them.
     released: usize,
@@ -344,8 +362,14 @@ async fn run(steps: &[Step]) -> Seen {
         let Some(asked) = asked else { continue };
         let asking = &all[id];
         match asked.end().await {
+            Ok(answer) if matches!(answer.coalesced, Coalesced::Refused(_)) => {
+                assert_told_of_a_failure(&answer);
+                seen.told += 1;
+            }
             Ok(answer) => {
                 let of = of(&answer, asking);
+                let own = (of == id).then(|| id.to_string());
+                assert_eq!(answer.header("x-request-id"), own.as_deref(), "{id} of {of}");
                 if of == id {
                     seen.own += 1;
                 } else {
@@ -380,6 +404,7 @@ fn no_response_is_seen_by_a_request_that_may_not_share_it() {
             all.own += seen.own;
             all.shared += seen.shared;
             all.broken += seen.broken;
+            all.told += seen.told;
             all.taken_over += seen.taken_over;
             all.released += seen.released;
         });
@@ -387,6 +412,7 @@ fn no_response_is_seen_by_a_request_that_may_not_share_it() {
         // It says something only if much is shared, and much that could have been is not.
         assert!(seen.shared > 200, "{seen:?}");
         assert!(seen.own > 1_000 && seen.released > 200, "{seen:?}");
+        assert!(seen.told > 2, "{seen:?}");
         assert!(seen.broken > 80 && seen.taken_over > 5, "{seen:?}");
     });
 }
