@@ -67,6 +67,8 @@ impl<S, B> Execution<S, B> {
                 Some(retry) => relay(async move {
                     let landed = execution.await;
                     retry.store(&landed);
+                    // Before it is returned (see `panics`).
+                    drop(retry);
                     landed
                 }),
             }
