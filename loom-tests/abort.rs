@@ -50,6 +50,24 @@ fn g4_two_clones_of_the_last_handle_are_dropped() {
     });
 }
 
+/// G6: the last handle goes while the task comes with another waker. The task sees that it is gone, or is woken by
+/// the new waker.
+#[test]
+fn g6_a_task_comes_with_another_waker_while_its_last_handle_goes() {
+    check(3, || {
+        let group = group();
+        let executions = Executions::new();
+        let call = group.call(&KEY).abort_when_abandoned();
+        let (task, handle) = call.task(executions.stuck()).unwrap();
+        let task = pending(task);
+        let dropping = thread::spawn(move || drop(handle));
+        block_on(task);
+        dropping.join().unwrap();
+        assert!(group.is_empty(), "G4");
+        executions.execute();
+    });
+}
+
 /// The same, begun, and about to be polled by its executor in this thread. Nobody holds its handle any
 /// more, so it dies if it is not joined in time.
 fn abandoned(

@@ -6,7 +6,7 @@ use std::{
     future::Future,
     hash::{BuildHasher, Hash},
     marker::PhantomData,
-    panic::{RefUnwindSafe, UnwindSafe},
+    panic::{RefUnwindSafe, UnwindSafe, resume_unwind},
     // Not that of the models: it waits for nothing of theirs.
     sync::LazyLock,
 };
@@ -33,6 +33,10 @@ use crate::{
 /// A `Group` is a handle: clones are cheap and share the same flights. Keep one per kind of answer,
 /// in a struct, behind a [`LazyLock`](std::sync::LazyLock), wherever. For fallible work let the
 /// value be a `Result`; an error type that is not `Clone` goes into an [`Arc`](std::sync::Arc).
+///
+/// The caller's code never runs under a lock of the group and may call it again, with one exception: as in every map,
+/// a key's `Eq`, `Borrow` and `ToOwned` (which is `Clone` for most keys) may run under one. They must not call the
+/// group.
 ///
 /// ```
 /// use shardflight::Group;
@@ -97,8 +101,10 @@ impl<K: Eq + Hash, V> Group<K, V> {
     /// cells. It takes 41 KiB, and as long to make and drop as fourteen empty `DashMap`s: make one for
     /// each kind of answer, not for each request.
     ///
-    /// A call that nobody joins takes no more than its owned key, unless it meets others in its cell. The
-    /// first follower of a flight adds about 250 bytes on the heap, those that come later none.
+    /// A call that nobody joins allocates its owned key and nothing else, unless it is the fifth in flight in its
+    /// cell. The first follower of a flight adds about 250 bytes on the heap, those that come later none. Where
+    /// the map of shared flights has to grow, both allocate for that, too: see the
+    /// [guide](crate::guide#what-allocates).
     ///
     /// ```
     /// let group: shardflight::Group<String, u64> = shardflight::Group::new();
@@ -404,8 +410,9 @@ where
     ///
     /// # Panics
     ///
-    /// If the work panics, the leader unwinds with the original payload and every follower panics
-    /// with its text; the next call starts afresh. If the call comes from inside the key's own work, or
+    /// If the work panics, the leader unwinds with the original payload and every follower with its text in a
+    /// `String`; the next call starts afresh. The panic hook runs once, when the work panics: followers resume
+    /// that panic without the hook. If the call comes from inside the key's own work, or
     /// is awaited there, it would wait for itself, and panics instead. [`call`](Self::call) turns the followers' panic
     /// and the recursion into [`CallError`]s.
     ///
@@ -484,8 +491,9 @@ fn value_or_panic<V>(answer: Answer<V>) -> V {
 #[cold]
 pub(crate) fn unwind(error: &CallError) -> ! {
     match error {
-        // The text alone, so that it reaches whoever catches it as the leader's payload would.
-        CallError::Panicked(panicked) => panic!("{}", panicked.message()),
+        // As a `String`, the payload of a formatted panic. The panic hook has reported the leader's panic;
+        // its followers, of which there may be a thousand, resume it without the hook.
+        CallError::Panicked(panicked) => resume_unwind(Box::new(panicked.message().to_owned())),
         error => panic!("{error}"),
     }
 }

@@ -167,7 +167,8 @@
 //! | [`Reentrant`](crate::CallError::Reentrant) | work that calls its own key, or awaits such a call | a bug: it would have waited for itself |
 //!
 //! `run`, `run_blocking` and `run_many` have no room for these: they panic, with the leader's text or
-//! the error's. What cannot be seen is work that waits for its own key through *another* task or thread;
+//! the error's. The panic hook, which prints the message and the backtrace, runs once for each panic of the
+//! work: followers resume the leader's panic without the hook, with its text in a `String`. What cannot be seen is work that waits for its own key through *another* task or thread;
 //! that hangs, as it would with a mutex.
 //!
 //! # Blocking callers, and async code
@@ -307,6 +308,24 @@
 //! assert_eq!(kept.await, Ok(7));
 //! # }
 //! ```
+//!
+//! # What allocates
+//!
+//! A call that nobody joins allocates its owned key and nothing else. It is in a *cell* of the group's table, which
+//! has room for four flights. Everything else is in the *map* of one of the table's shards, which allocates when it
+//! has to grow:
+//!
+//! | | allocations |
+//! |---|---|
+//! | a call that nobody joins | its owned key |
+//! | the fifth key in flight in one cell, which moves the other four to the map, and later ones of that cell | at most two more when the map grows, and one for more cells if the shard has more than 16 flights in the map |
+//! | the first follower of a flight, which moves its cell to the map | one for the flight, and at most two more when the map grows |
+//! | every later follower | none |
+//! | `lead_or_join`, `task`, `spawn` and `run_many`, whose flights are always in the map | as for the fifth key, and what they return |
+//!
+//! A group has at least four cells for each key of its [`capacity`](crate::GroupBuilder::capacity) and 4,096 without
+//! one, so a fifth key in a cell is rare. A map does not give back its last 64 places, so these allocations
+//! stop once the group has been in use.
 //!
 //! # "It runs twice"
 //!

@@ -27,7 +27,7 @@
 //! choose among the other calls, and says what happens when things go wrong.
 //!
 //! A call that nobody joins takes no lock: it costs one compare-exchange to begin and one to end,
-//! and allocates nothing but its key. Calls that meet are spread over independently locked shards,
+//! and allocates nothing but its key ([`guide`](guide#what-allocates)). Calls that meet are spread over independently locked shards,
 //! and such a lock is held for the few instructions of a look-up, never across the caller's work or
 //! an await.
 //!
@@ -52,10 +52,10 @@
 //! | G5 | A leader removes its own flight, never a newer one of the same key (model) |
 //! | G6 | Who waits is woken, also if the one chosen to take over is dropped itself (model) |
 //! | G7 | A dropped follower affects nobody; a dropped leader is followed by one that takes over (model) |
-//! | G8 | Panics reach every caller, and the next call starts afresh (model) |
+//! | G8 | Panics reach every caller, run the panic hook once, and the next call starts afresh (model) |
 //! | G9 | The caller's code never runs under a lock of the table, but a key's `Eq` and `ToOwned` |
 //! | G10 | Slow work on one key never delays another, even if their hashes are equal |
-//! | G11 | An unshared call allocates nothing beyond the owned key and clones nothing |
+//! | G11 | An unshared call clones nothing, and allocates nothing beyond the owned key unless the table has to grow; no follower but the first of a flight allocates |
 //! | G12 | Any runtime, none, and plain threads, also mixed on one key |
 //! | G13 | Work that calls its own group with its own key gets an error instead of hanging |
 //!
@@ -94,6 +94,7 @@ mod many;
 mod metrics;
 mod observer;
 mod outcome;
+mod panics;
 mod spawn;
 mod sync;
 mod table;

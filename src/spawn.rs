@@ -98,8 +98,11 @@ where
             return Ok((Task { alarm, led: None, fly }, handle));
         }
         Entered::Follow(flight, ticket) => {
-            let idle = Task { alarm: None, led: None, fly: None };
-            return Ok((idle, Handle::new(flight, ticket, owned.table().watched())));
+            let handle = Handle::new(flight, ticket, owned.table().watched());
+            // Here, and not when this returns: a handle that is being returned leaks if a destructor panics,
+            // and would follow the flight for ever.
+            drop((work, owned));
+            return Ok((Task { alarm: None, led: None, fly: None }, handle));
         }
         Entered::Full => return Err(CallError::TooManyFollowers),
         Entered::Lead(_) | Entered::Reentrant | Entered::Gone(_) => {

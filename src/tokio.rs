@@ -88,6 +88,8 @@ where
         let boarded = spawn::board(owned, hash, entered, Terms::NONE, work);
         let (task, handle) = boarded.expect("any number of followers is allowed");
         drop(runtime.spawn(task));
+        // Here, and not when this returns: a handle that is being returned leaks if a destructor panics.
+        drop(key);
         handle
     }
 }

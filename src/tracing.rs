@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     fmt,
     // Not those of the models: whoever observes orders nothing.
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -54,9 +54,12 @@ use crate::{Answered, CallError, FlightId, Observer};
 pub struct TracingObserver {
     group: String,
     /// Of the flights that are led, unless nobody is interested. By id, so that flights which begin at
-    /// once, on different threads, seldom wait for one another.
-    spans: [Mutex<HashMap<FlightId, Span, RandomState>>; PARTS],
+    /// once, on different threads, seldom wait for one another. In an `Arc`, because to clone or drop a span
+    /// calls the subscriber, which must not happen under a lock (G9).
+    spans: [Mutex<Spans>; PARTS],
 }
+
+type Spans = HashMap<FlightId, Arc<Span>, RandomState>;
 
 const PARTS: usize = 16;
 
@@ -66,7 +69,7 @@ impl TracingObserver {
         Self { group: group.into(), spans: Default::default() }
     }
 
-    fn part(&self, flight: FlightId) -> MutexGuard<'_, HashMap<FlightId, Span, RandomState>> {
+    fn part(&self, flight: FlightId) -> MutexGuard<'_, Spans> {
         // Threads count their own ids, in blocks that begin alike.
         let part = (flight.0 ^ flight.0 >> 16) as usize % PARTS;
         self.spans[part].lock().unwrap_or_else(PoisonError::into_inner)
@@ -83,11 +86,12 @@ impl TracingObserver {
             followers = Empty,
         );
         if !span.is_disabled() {
-            self.part(flight).insert(flight, span);
+            let earlier = self.part(flight).insert(flight, Arc::new(span));
+            drop(earlier);
         }
     }
 
-    fn span(&self, flight: FlightId) -> Option<Span> {
+    fn span(&self, flight: FlightId) -> Option<Arc<Span>> {
         self.part(flight).get(&flight).cloned()
     }
 
@@ -110,7 +114,7 @@ impl Observer for TracingObserver {
     fn joined(&self, flight: FlightId) {
         debug!(target: "shardflight", group = %self.group, flight = flight.0, "joined");
         if let Some(span) = self.span(flight) {
-            Span::current().follows_from(&span);
+            Span::current().follows_from(&*span);
         }
     }
 

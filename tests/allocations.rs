@@ -9,6 +9,7 @@ use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
     future::pending,
+    hash::{BuildHasher, Hasher},
     pin::{Pin, pin},
     sync::{
         Arc,
@@ -231,6 +232,79 @@ fn g11_first_follower_pays_for_the_flight_and_later_ones_nothing() {
         assert_eq!(n, 0, "landing");
         // The flight keeps the original for the last of the 101 followers; the leader clones, too.
         assert_eq!(clones.load(SeqCst), 101);
+    });
+}
+
+/// All keys have the same hash, so that they meet in one cell.
+#[derive(Default)]
+struct Same;
+
+impl BuildHasher for Same {
+    type Hasher = Same;
+    fn build_hasher(&self) -> Same {
+        Same
+    }
+}
+
+impl Hasher for Same {
+    fn write(&mut self, _: &[u8]) {}
+    fn finish(&self) -> u64 {
+        0
+    }
+}
+
+/// G11: four keys in flight fit into a cell. A fifth moves them to the map of their shard, which allocates if it
+/// has to grow; it keeps its room.
+#[test]
+fn g11_fifth_key_of_a_cell_pays_for_the_growth_of_the_map() {
+    limited(|| {
+        let group: Group<u64, u64, Same> = Group::default();
+        let keys: Vec<u64> = (0..7).collect();
+        for is_warm in [false, true] {
+            let mut callers: Vec<_> =
+                keys.iter().map(|key| Box::pin(group.run(key, pending()))).collect();
+            let paid: Vec<usize> = callers
+                .iter_mut()
+                .map(|caller| allocations(|| assert!(poll(caller.as_mut()).is_pending())).0)
+                .collect();
+            assert_eq!(paid[..4], [0; 4], "in the cell");
+            match is_warm {
+                // Twice: for the four of the cell, and for the fifth.
+                false => assert_eq!(paid[4..], [2, 0, 0], "in a map without room"),
+                true => assert_eq!(paid[4..], [0; 3], "in a map with room"),
+            }
+            drop(callers);
+            assert!(group.is_empty());
+        }
+    });
+}
+
+/// G11: the first follower of a flight moves its cell to the map, and pays for the flight and the growth of the
+/// map: three allocations at most, one if the map has room.
+#[test]
+fn g11_first_follower_pays_for_the_growth_of_the_map() {
+    limited(|| {
+        for others in 0..4 {
+            let group: Group<u64, u64, Same> = Group::default();
+            let keys: Vec<u64> = (0..=others).collect();
+            for is_warm in [false, true] {
+                let mut leaders: Vec<_> =
+                    keys.iter().map(|key| Box::pin(group.run(key, pending()))).collect();
+                for leader in &mut leaders {
+                    assert!(poll(leader.as_mut()).is_pending());
+                }
+                let mut follower = pin!(group.run(&0, pending()));
+                let (n, polled) = allocations(|| poll(follower.as_mut()));
+                assert!(polled.is_pending());
+                match is_warm {
+                    false => assert_eq!(n, if others < 3 { 2 } else { 3 }, "{others} others"),
+                    true => assert_eq!(n, 1, "{others} others"),
+                }
+                let (n, polled) = allocations(|| poll_new(group.run(&0, pending())));
+                assert!(polled.is_pending());
+                assert_eq!(n, 0, "a later follower");
+            }
+        }
     });
 }
 

@@ -880,6 +880,91 @@ fn a_pair_of_observers_is_two() {
     });
 }
 
+/// The other one of a pair is told, and has the work run inside of what it puts around it, whichever panics.
+#[test]
+fn an_observer_that_panics_does_not_keep_the_other_of_a_pair_from_being_told() {
+    struct Panics;
+    impl Observer for Panics {
+        fn led(&self, _: FlightId) {
+            panic!("led");
+        }
+        fn landed(&self, _: FlightId, _: usize, _: Duration) {
+            panic!("landed");
+        }
+        fn around(&self, _: &[FlightId], _: &mut dyn FnMut()) {
+            panic!("around");
+        }
+    }
+    /// Panics around the second of a pair, which has run the part by then.
+    struct After;
+    impl Observer for After {
+        fn around(&self, _: &[FlightId], part: &mut dyn FnMut()) {
+            part();
+            panic!("after");
+        }
+    }
+
+    fn check(log: &Log, observer: impl Observer) {
+        let group: Group<u64, u64> = Group::builder().observer(observer).build();
+        assert_eq!(group.run_blocking(&1, || 1), 1);
+        assert_eq!(log.take(), [Led, Landed(0)]);
+        assert_eq!(log.parts.lock().unwrap().drain(..).len(), 1);
+    }
+
+    limited(|| {
+        let log = Arc::new(Log::default());
+        check(&log, (Panics, Arc::clone(&log)));
+        check(&log, (Arc::clone(&log), Panics));
+        check(&log, (After, Arc::clone(&log)));
+        check(&log, (Arc::clone(&log), After));
+        check(&log, ((Panics, Panics), (Panics, Arc::clone(&log))));
+    });
+}
+
+/// The `Drop` of a key that panics comes after what there is to be told, whoever takes the flight out of the table.
+#[test]
+fn the_drop_of_a_key_that_panics_hides_no_event() {
+    #[derive(PartialEq, Eq, Hash, Clone)]
+    struct Heavy(u64);
+    impl Drop for Heavy {
+        fn drop(&mut self) {
+            if !thread::panicking() {
+                panic!("too heavy");
+            }
+        }
+    }
+
+    limited(|| {
+        let key = &*std::mem::ManuallyDrop::new(Heavy(1));
+
+        let (group, log) = logged::<Heavy, u64>();
+        let leader = Polled::pending(group.run(key, pending()));
+        let follower = Polled::pending(group.run(key, pending()));
+        drop(leader);
+        assert_eq!(panic_text(|| drop(follower)), "too heavy");
+        assert_eq!(log.take(), [Led, Joined, Cancelled, Left]);
+        assert!(group.is_empty());
+
+        // In a cell, and in the map.
+        for follows in [false, true] {
+            let (group, log) = logged::<Heavy, u64>();
+            let mut leader = Polled::pending(group.run(key, async {
+                yield_now().await;
+                7
+            }));
+            let follower = follows.then(|| Polled::pending(group.run(key, pending())));
+            assert_eq!(panic_text(|| group.forget(key)), "too heavy");
+            drop(follower);
+            assert_eq!(leader.poll(), Poll::Ready(7));
+            let told = log.take();
+            match follows {
+                false => assert_eq!(told, [Led, Forgotten, Landed(0)]),
+                true => assert_eq!(told, [Led, Joined, Forgotten, Left, Landed(0)]),
+            }
+        }
+    });
+}
+
 /// What a cache tells reaches both of a pair, through an `Arc` and through one without a type.
 #[cfg(feature = "moka")]
 #[test]

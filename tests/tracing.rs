@@ -8,14 +8,17 @@ use std::{
     collections::BTreeMap,
     fmt,
     future::{pending, ready},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+    },
 };
 
 use common::{Polled, limited};
 use futures_lite::future::yield_now;
 use shardflight::{Group, TracingObserver};
 use tracing::{
-    Event, Instrument, Subscriber,
+    Event, Instrument, Metadata, Subscriber,
     field::{Field, Visit},
     info, info_span,
     span::{Attributes, Id, Record},
@@ -25,6 +28,80 @@ use tracing_subscriber::{
     layer::{Context, SubscriberExt},
     registry::LookupSpan,
 };
+
+/// G9: a subscriber may use the group whenever it is called, also where a span is cloned or dropped.
+#[test]
+fn g09_subscriber_that_uses_the_group_whenever_it_is_called() {
+    struct Curious(OnceLock<Group<u64, u64>>, AtomicBool, AtomicU64);
+
+    impl Curious {
+        fn look(&self) {
+            if self.1.swap(true, SeqCst) {
+                return;
+            }
+            if let Some(group) = self.0.get() {
+                // Observers keep flights in parts, by their numbers: more than there are parts.
+                for key in 100..164 {
+                    assert_eq!(group.run_blocking(&key, || key), key);
+                }
+                self.2.fetch_add(1, SeqCst);
+            }
+            self.1.store(false, SeqCst);
+        }
+    }
+
+    impl Subscriber for Curious {
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            true
+        }
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            self.look();
+            Id::from_u64(1)
+        }
+        fn record(&self, _: &Id, _: &Record<'_>) {
+            self.look();
+        }
+        fn record_follows_from(&self, _: &Id, _: &Id) {
+            self.look();
+        }
+        fn event(&self, _: &Event<'_>) {
+            self.look();
+        }
+        fn enter(&self, _: &Id) {
+            self.look();
+        }
+        fn exit(&self, _: &Id) {
+            self.look();
+        }
+        fn clone_span(&self, id: &Id) -> Id {
+            self.look();
+            id.clone()
+        }
+        fn try_close(&self, _: Id) -> bool {
+            self.look();
+            true
+        }
+    }
+
+    limited(|| {
+        let curious = Arc::new(Curious(OnceLock::new(), false.into(), 0.into()));
+        let dispatch =
+            tracing::Dispatch::from(Arc::clone(&curious) as Arc<dyn Subscriber + Send + Sync>);
+        tracing::dispatcher::with_default(&dispatch, || {
+            let group: Group<u64, u64> =
+                Group::builder().observer(TracingObserver::new("curious")).build();
+            assert!(curious.0.set(group.clone()).is_ok());
+            let mut leader = Polled::pending(group.run(&1, async {
+                yield_now().await;
+                1
+            }));
+            let mut follower = Polled::pending(group.run(&1, pending()));
+            assert_eq!((leader.woken_value(), follower.woken_value()), (1, 1));
+            assert!(group.is_empty());
+        });
+        assert!(curious.2.load(SeqCst) >= 8);
+    });
+}
 
 /// What a subscriber gets to see, in lines.
 #[derive(Debug, Clone, Default)]

@@ -5,18 +5,22 @@
 mod common;
 
 use std::{
+    cell::RefCell,
+    future::pending,
     hash::{BuildHasherDefault, Hasher},
     mem::take,
     pin::{Pin, pin},
+    ptr,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering::SeqCst},
     },
-    task::{Context, Poll, Wake, Waker},
+    task::{Context, Poll, RawWaker, RawWakerVTable, Wake, Waker},
 };
 
 use common::{Polled, limited};
-use shardflight::{CallError, Group, OnCancel};
+use futures_lite::future::yield_now;
+use shardflight::{CallError, Group, Handle, OnCancel, Stats};
 
 struct Panics;
 
@@ -256,6 +260,69 @@ fn g08_waker_that_panics_when_it_is_dropped_leaves_no_follower_behind() {
         assert_eq!(common::panic_text(move || drop(follower)), "the last of it");
         assert_eq!(group.in_flight()[0].followers, 0);
         drop(leader);
+        assert!(group.is_empty());
+    });
+}
+
+/// G8, G9: a flight keeps the waker of a task that is to be aborted when nobody wants it, and outlives the task.
+/// Whoever drops the flight gets the value, and has been told of, although the `Drop` of that waker panics.
+#[test]
+fn g08_waker_of_a_task_that_is_gone_costs_nobody_the_value() {
+    limited(|| {
+        for followers in 1..4 {
+            let stats = Arc::new(Stats::default());
+            let group: Group<u64, u32> = Group::builder().observer(Arc::clone(&stats)).build();
+            let call = group.call(&1).abort_when_abandoned();
+            let (task, handle) = call.task(pending()).expect("no limit");
+            let mut task = Box::pin(task);
+            assert!(task.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            let work = || async {
+                yield_now().await;
+                7
+            };
+            let mut callers: Vec<_> =
+                (0..followers).map(|_| Some(Polled::pending(group.run(&1, work())))).collect();
+            drop(handle);
+            let waker = Waker::from(Arc::new(PanicsWhenDropped));
+            assert!(task.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            // The last one is the flight's.
+            drop(waker);
+            drop(task);
+            let values = common::settle(&mut callers);
+            assert!(values.len() == followers && values.iter().all(|(_, value)| *value == 7));
+            let told = stats.snapshot();
+            assert_eq!((told.in_flight(), told.waiting()), (0, 0), "{told:?}");
+            assert_eq!(told.answered as usize, followers - 1);
+        }
+    });
+}
+
+/// G9: the waker of such a task is cloned under no lock. It may drop the last handle, which rings for the task.
+#[test]
+fn g09_waker_whose_clone_drops_the_last_handle_of_its_task() {
+    thread_local! { static HANDLE: RefCell<Option<Handle<u32>>> = const { RefCell::new(None) } }
+    static VTABLE: RawWakerVTable = RawWakerVTable::new(
+        |data| {
+            drop(HANDLE.take());
+            RawWaker::new(data, &VTABLE)
+        },
+        |_| (),
+        |_| (),
+        |_| (),
+    );
+
+    limited(|| {
+        let group: Group<u64, u32> = Group::new();
+        let (task, handle) =
+            group.call(&1).abort_when_abandoned().task(pending()).expect("no limit");
+        let mut task = pin!(task);
+        // It is to be called instead of an earlier waker, too.
+        assert!(task.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        HANDLE.set(Some(handle));
+        #[expect(unsafe_code, reason = "a waker that does something when it is cloned")]
+        // SAFETY: none of its functions looks at the data.
+        let waker = unsafe { Waker::from_raw(RawWaker::new(ptr::null(), &VTABLE)) };
+        assert!(task.poll(&mut Context::from_waker(&waker)).is_ready(), "nobody wants it");
         assert!(group.is_empty());
     });
 }

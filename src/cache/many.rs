@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     hash::{BuildHasher, Hash},
+    mem,
 };
 
 use super::{
@@ -10,6 +11,7 @@ use super::{
     loads::Stamp,
     read_through::{Core, Loading, Looked},
 };
+use crate::panics::{DroppedFirst, drop_each};
 
 impl<K, V, E, S> ReadThrough<K, V, E, S>
 where
@@ -80,6 +82,8 @@ where
             }
         }
         if missing.is_empty() {
+            // Before the answer is returned, here and below (see `panics`).
+            drop(load);
             return found;
         }
         let keys: Vec<K> = missing.keys().cloned().collect();
@@ -92,6 +96,7 @@ where
                 found.entry(key).or_insert(Ok(value));
             }
         }
+        drop(load);
         found
     }
 }
@@ -127,13 +132,14 @@ where
         let loads = (!keys.is_empty()).then(|| load(keys));
         async move {
             if let Some(loads) = loads {
-                for (key, answer) in loads.await {
+                for (key, answer) in DroppedFirst::new(loads).await {
                     if let Some(loading) = begun.take(&key) {
                         let answer = self.keep(&key, loading, answer);
                         answers.push((key, answer));
                     }
                 }
             }
+            drop(begun);
             answers
         }
     }
@@ -149,6 +155,13 @@ struct Begun<'l, K> {
 impl<K> Default for Begun<'_, K> {
     fn default() -> Self {
         Self { loads: Vec::new(), places: HashMap::new() }
+    }
+}
+
+impl<K> Drop for Begun<'_, K> {
+    fn drop(&mut self) {
+        drop(mem::take(&mut self.loads));
+        drop_each(mem::take(&mut self.places));
     }
 }
 

@@ -41,8 +41,10 @@
 //!    [`early_refresh`](ReadThroughBuilder::early_refresh) and
 //!    [`stale_if_error`](ReadThroughBuilder::stale_if_error) a value is good until its time to live ends, and then it
 //!    is gone. With them it is used longer, and never beyond what they say.
-//! 5. *Nothing of the user's runs under a lock of this crate*: neither loads, nor `Hash`, `Clone` or `Drop`, nor
-//!    moka's listener and weigher. (moka's own locks: see [below](#limits).)
+//! 5. *The user's code never runs under a lock of this crate*: neither loads, nor a key's `Hash` or `Drop`, nor the
+//!    `Clone` or `Drop` of a value or an error, nor moka's listener and weigher. There is one exception, as in every
+//!    map: a key's `Eq`, `Borrow` and `ToOwned` (which is `Clone` for most keys) may run under one, and must not use
+//!    the cache. (moka's own locks: see [below](#limits).)
 //!
 //! # Who waits for a refresh
 //!

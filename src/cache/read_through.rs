@@ -23,6 +23,7 @@ use crate::{
     Call, CallError, Group, Observer, Outcome,
     group::unwind,
     observer::{self, Watch},
+    panics::DroppedFirst,
     sync::{Arc, Ordering, fence},
 };
 
@@ -32,6 +33,9 @@ use crate::{
 /// `K` is the key, `V` the value, and `E` what a load fails with; of loads that cannot fail
 /// [`Infallible`](std::convert::Infallible). Values and errors are cloned for each caller; what is not cheap
 /// to clone goes into an [`Arc`](std::sync::Arc). A `ReadThrough` is a handle: clones are cheap and share all.
+///
+/// The caller's code never runs under a lock of the cache, with one exception: as in every map, a key's `Eq`, `Borrow`
+/// and `ToOwned` (which is `Clone` for most keys) may run under one. They must not use the cache.
 ///
 /// ```
 /// use shardflight::cache::ReadThrough;
@@ -124,7 +128,8 @@ where
     ///
     /// # Panics
     ///
-    /// If the load panics, for all who share it, as in [`Group::run`]; the next call loads anew. If the load
+    /// If the load panics, for all callers that share it, as in [`Group::run`]; the panic hook runs once, and the next
+    /// call loads anew. If the load
     /// itself asks for its own key, and that is not in the cache.
     pub async fn get<Q, F>(&self, key: &Q, load: F) -> Result<V, E>
     where
@@ -133,7 +138,11 @@ where
         F: Future<Output = Result<V, E>>,
     {
         match self.core.look_up(key) {
-            Looked::Answer(answer) => answer,
+            Looked::Answer(answer) => {
+                // Before the answer is returned, here and below (see `panics`).
+                drop(load);
+                answer
+            }
             looked => self.core.fetch(key, looked, load).await,
         }
     }
@@ -168,10 +177,16 @@ where
         let core = &*self.core;
         let work = |due| match core.begin(key, due) {
             Ok(loading) => core.keep(key, loading, load()),
-            Err(answer) => answer,
+            Err(answer) => {
+                drop(load);
+                answer
+            }
         };
         match core.look_up(key) {
-            Looked::Answer(answer) => answer,
+            Looked::Answer(answer) => {
+                drop(work);
+                answer
+            }
             Looked::Due(value, of) => {
                 let call = core.call(key).max_followers(0);
                 core.refreshed(value, call.run_blocking(|| work(Some(of))))
@@ -480,6 +495,7 @@ where
             }
             answer => {
                 self.tell(|observer| observer.missed());
+                drop(value);
                 self.loaded(answer)
             }
         }
@@ -493,7 +509,10 @@ where
         F: Future<Output = Result<V, E>>,
     {
         match looked {
-            Looked::Answer(answer) => answer,
+            Looked::Answer(answer) => {
+                drop(load);
+                answer
+            }
             Looked::Due(value, of) => {
                 let work = self.load(key, Some(of), load);
                 self.refreshed(value, self.call(key).max_followers(0).run(work).await)
@@ -510,8 +529,11 @@ where
         F: Future<Output = Result<V, E>>,
     {
         match self.begin(key, due) {
-            Ok(loading) => self.keep(key, loading, load.await),
-            Err(answer) => answer,
+            Ok(loading) => self.keep(key, loading, DroppedFirst::new(load).await),
+            Err(answer) => {
+                drop(load);
+                answer
+            }
         }
     }
 
@@ -575,6 +597,7 @@ where
             if let (Some(dated), Some(pause)) = (dates, self.lifetimes.negative_ttl) {
                 dated.pause_until(self.clock.now().after(pause));
             }
+            drop(error);
             return Ok(value);
         }
         if let dates @ Some(_) = self.lifetimes.of_error(|| self.clock.now()) {

@@ -63,7 +63,11 @@ where
     {
         let core = &*self.core;
         match core.look_up(key) {
-            Looked::Answer(answer) => answer,
+            Looked::Answer(answer) => {
+                // Before the answer is returned (see `panics`).
+                drop(load);
+                answer
+            }
             Looked::Due(value, of) => {
                 core.tell(|observer| observer.stale_hit());
                 let (cache, owned) = (self.clone(), key.to_owned());

@@ -9,7 +9,7 @@ use std::{
     hash::{BuildHasher, Hash},
     panic::resume_unwind,
     pin::{Pin, pin},
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
@@ -228,22 +228,37 @@ where
             break give_up(this.enter, this.stage, why);
         };
         *this.done = true;
+        this.work.dismiss();
         Poll::Ready((this.finish)(answer))
     }
 
-    /// The lead waits for its work, which may be another's whose time is limited.
+    /// For a leader that goes on with work of the flight's own. If that is another's, the time is limited.
     #[cold]
     #[inline(never)]
-    fn wait_for_work<A>(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<A>
+    fn go_on_with_relay<A>(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<A>
     where
         T: Fn(Answer<R::V>) -> A,
     {
-        let this = self.project();
-        if !this.enter.patience().is_some_and(|patience| patience.is_over(cx)) {
-            return Poll::Pending;
-        }
-        *this.done = true;
-        Poll::Ready((this.finish)(give_up(this.enter, this.stage, CallError::TimedOut)))
+        let mut this = self.project();
+        let StageProj::Leading { mut lead } = this.stage.as_mut().project() else {
+            unreachable!("it leads")
+        };
+        let answer = match lead.as_mut().poll_relay(cx) {
+            Poll::Ready(returned) => {
+                *this.done = true;
+                finish_leading(lead, returned)
+            }
+            Poll::Pending => {
+                let patience = this.enter.patience().filter(|patience| patience.is_running());
+                if !patience.is_some_and(|patience| patience.is_over(cx)) {
+                    return Poll::Pending;
+                }
+                *this.done = true;
+                give_up(this.enter, this.stage, CallError::TimedOut)
+            }
+        };
+        this.work.dismiss();
+        Poll::Ready((this.finish)(answer))
     }
 }
 
@@ -296,6 +311,9 @@ where
         assert!(!*this.done, "the future of a call was polled after it returned");
         let (lead, polled) = match this.stage.project() {
             StageProj::Leading { mut lead } if lead.is_led() => {
+                if lead.has_relay() {
+                    return self.go_on_with_relay(cx);
+                }
                 lead.expect_end();
                 let polled = lead.as_mut().poll(this.work, cx);
                 (lead, polled)
@@ -309,15 +327,7 @@ where
             },
             StageProj::Following { .. } | StageProj::Pending { .. } => return self.go_on(cx),
         };
-        let returned = match polled {
-            Poll::Ready(returned) => returned,
-            Poll::Pending
-                if this.enter.patience().is_some_and(|patience| patience.is_running()) =>
-            {
-                return self.wait_for_work(cx);
-            }
-            Poll::Pending => return Poll::Pending,
-        };
+        let returned = ready!(polled);
         *this.done = true;
         Poll::Ready((this.finish)(finish_leading(lead, returned)))
     }
@@ -340,16 +350,41 @@ where
 {
     let (table, hash) = core.locate(key);
     let mut lead = pin!(Lead::none());
-    let returned = match lead.as_mut().begin(&table, hash, key, asks.ask()) {
-        Some(id) => work::call(id, work),
-        None => match meet_blocking(lead.as_mut(), table, key, asks.ask(), timeout) {
-            Ok(Met::Own) => lead.around(|| work::call(lead.id(), work)),
-            Ok(Met::Returned(returned)) => returned,
-            Ok(Met::Landed(value)) => return Ok(Outcome { value, role: Role::Joined }),
-            Err(error) => return Err(error),
-        },
+    match lead.as_mut().begin(&table, hash, key, asks.ask()) {
+        Some(id) => finish_leading(lead, work::call(id, work)),
+        None => go_on_blocking(lead, table, key, asks.ask(), timeout, work),
+    }
+}
+
+/// For a call that did not find its key free.
+#[cold]
+#[inline(never)]
+fn go_on_blocking<'a, K, V, Q>(
+    mut lead: Pin<&mut Lead<&'a Table<K, V>>>,
+    table: &'a Table<K, V>,
+    key: &Q,
+    ask: &Ask,
+    timeout: Option<Duration>,
+    work: impl FnOnce() -> V,
+) -> Answer<V>
+where
+    K: Eq + Hash + Borrow<Q>,
+    V: Clone,
+    Q: ?Sized + Eq + ToOwned<Owned = K>,
+{
+    let answer = match meet_blocking(lead.as_mut(), table, key, ask, timeout) {
+        Ok(Met::Own) => {
+            let returned = lead.around(|| work::call(lead.id(), work));
+            return finish_leading(lead, returned);
+        }
+        Ok(Met::Returned(returned)) => finish_leading(lead.as_mut(), returned),
+        Ok(Met::Landed(value)) => Ok(Outcome { value, role: Role::Joined }),
+        Err(error) => Err(error),
     };
-    finish_leading(lead, returned)
+    // Before the answer is returned (see `panics`): the work, and a key that the table had no use for.
+    drop(work);
+    lead.set(Lead::none());
+    answer
 }
 
 /// What a thread came to that did not find its key free.

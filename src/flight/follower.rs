@@ -13,7 +13,7 @@ use super::{Flight, Permit, Ticket, Visit, state::Who, waiters::Waiter};
 use crate::{
     error::Panicked,
     sync::Arc,
-    table::{KeyHash, Reach, Stamp},
+    table::{Buried, KeyHash, Reach, Stamp},
 };
 
 pin_project! {
@@ -131,9 +131,11 @@ impl<R: Reach> Follower<R> {
         let mut this = self.project();
         let id = this.waiter.flight().expect(TAKEN).id();
         let outcome = this.waiter.as_mut().take_outcome().expect(TAKEN);
-        drop(this.waiter.take_flight());
+        let flight = this.waiter.take_flight();
         let table = this.table.table();
         table.tell(id, |observer| observer.answered(id, table.waited(*this.since)));
+        // It may be the last reference, to a value whose `Drop` panics.
+        drop(flight);
         outcome
     }
 
@@ -174,10 +176,12 @@ impl<R: Reach> Follower<R> {
         let mut this = self.project();
         let Some(flight) = this.waiter.as_mut().take_flight() else { return };
         let (table, id) = (this.table.table(), flight.id());
-        if flight.outcome().is_none()
-            && flight.leave(this.ticket.who())
-            && table.bury(*this.hash, &flight)
-        {
+        let is_dead = flight.outcome().is_none() && flight.leave(this.ticket.who());
+        let buried = match is_dead {
+            true => table.bury(*this.hash, &flight),
+            false => Buried::Over(None),
+        };
+        if let Buried::Led = buried {
             table.tell(id, |observer| observer.taken_over(id));
             // Its work is still in it, and goes as that of a leader does (G1).
             drop(Permit::taken_over(this.table.clone(), *this.hash, flight));

@@ -191,17 +191,22 @@ impl<V> Handle<V> {
     where
         V: Clone,
     {
-        loop {
+        let answer = loop {
             // A listener of an earlier poll may have been notified; a new one hears what comes.
             self.listener = None;
             let listener = self.place.flight.aside.listen();
             if let Some(answer) = self.answer() {
-                return answer;
+                drop(listener);
+                break answer;
             }
             if !wait_until(listener, deadline) {
-                return self.answer().unwrap_or(Err(CallError::TimedOut));
+                break self.answer().unwrap_or(Err(CallError::TimedOut));
             }
-        }
+        };
+        // Here, and not when this returns: it may be the last to keep the flight, with a value whose `Drop`
+        // panics, and an answer that is being returned would leak.
+        drop(self);
+        answer
     }
 }
 

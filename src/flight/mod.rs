@@ -180,7 +180,6 @@ pub(crate) use self::{
 
 use std::{
     fmt,
-    mem::forget,
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
@@ -192,6 +191,7 @@ use self::{
 };
 use crate::{
     error::Panicked,
+    panics::discard,
     sync::{Arc, AtomicU32, Mutex, OnceLock, Ordering, lock},
     table::Stamp,
 };
@@ -560,8 +560,7 @@ fn notify(event: &Event) {
     while let Err(payload) =
         catch_unwind(AssertUnwindSafe(|| event.notify(usize::MAX.additional())))
     {
-        // Dropping it could panic again.
-        forget(payload);
+        discard(payload);
     }
 }
 

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     error::Panicked,
+    panics::contain,
     sync::Arc,
     table::{Closed, End, KeyHash, Node, Reach},
 };
@@ -31,6 +32,13 @@ pub(crate) struct Held<R: Reach> {
     pub(super) flight: Option<Arc<Flight<R::V>>>,
     /// Work that outlives its leader. If it is here, it is the work of this flight.
     pub(super) relay: Option<Relay<R::V>>,
+}
+
+/// What is to be dropped when the followers have been told: destructors of the caller's, that of the key
+/// and, with the last way to the table, those of the hasher and the observer.
+struct Ended<R: Reach> {
+    closed: Option<Closed<R::K, R::V>>,
+    _table: R,
 }
 
 /// The place of a flight in a cell, if it began in one.
@@ -69,11 +77,12 @@ impl<R: Reach> Held<R> {
     }
 
     /// Takes the flight out of the table and hands over its followers, if it has any (G3: first the
-    /// slot goes, then the outcome appears). The key comes along, for its `Drop` to run last.
-    fn close(&mut self, home: Home<'_, R>, end: End) -> Option<Closed<R::K, R::V>> {
+    /// slot goes, then the outcome appears).
+    fn close(&mut self, home: Home<'_, R>, end: End) -> Ended<R> {
         let table = self.table.take().expect("a flight ends once");
         debug_assert!(self.relay.is_none(), "it has returned");
-        table.table().close(self.hash, self.id, home, self.flight.take(), end)
+        let closed = table.table().close(self.hash, self.id, home, self.flight.take(), end);
+        Ended { closed, _table: table }
     }
 
     /// Step 2 of a flight that is in its cell and that nobody has looked at. `false` if it is not.
@@ -94,19 +103,26 @@ impl<R: Reach> Held<R> {
     where
         R::V: Clone,
     {
-        match self.close(home, End::Landed) {
+        let ended = self.close(home, End::Landed);
+        let (value, followers) = match &ended.closed {
             // An unshared value is moved, never cloned (G11).
             None => (value, 0),
             Some(closed) => (share(&closed.flight, value), closed.followers),
-        }
+        };
+        // Here, and not when this returns: a value that is being returned leaks if a destructor panics.
+        drop(ended);
+        (value, followers)
     }
 
-    /// The work panicked: the followers learn its text (G8).
+    /// The work panicked: the followers learn its text (G8). The caller is going to unwind with that panic,
+    /// and not with one in the `Drop` of its key.
     #[cold]
     pub(super) fn panicked(&mut self, home: Home<'_, R>, payload: &(dyn Any + Send)) {
-        if let Some(closed) = self.close(home, End::Panicked) {
-            closed.flight.publish(Err(Panicked::from_payload(payload)));
-        }
+        contain(|| {
+            if let Some(closed) = &self.close(home, End::Panicked).closed {
+                closed.flight.publish(Err(Panicked::from_payload(payload)));
+            }
+        });
     }
 
     /// Step 3, or 8 if the flight has its own work.
@@ -212,7 +228,7 @@ impl<R: Reach> Permit<R> {
 
     /// Step 2 for a leader that does not want the value itself.
     pub(crate) fn give(mut self, value: R::V) -> usize {
-        match self.0.close(None, End::Landed) {
+        match &self.0.close(None, End::Landed).closed {
             None => 0,
             Some(closed) => {
                 closed.flight.publish(Ok(value));

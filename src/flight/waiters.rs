@@ -30,7 +30,7 @@
 
 use std::{
     marker::PhantomPinned,
-    mem::{forget, swap, take},
+    mem::{swap, take},
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     ptr::NonNull,
@@ -43,6 +43,7 @@ use pin_project_lite::pin_project;
 use super::Flight;
 use crate::{
     error::Panicked,
+    panics::discard,
     sync::{Arc, AtomicU32, BATCH, Condvar, Mutex, Ordering, UnsafeCell, lock, wait_on},
 };
 
@@ -164,8 +165,7 @@ fn wake(called: [Option<Waker>; BATCH]) -> usize {
     while let Err(payload) =
         catch_unwind(AssertUnwindSafe(|| called.by_ref().for_each(Waker::wake)))
     {
-        // Dropping it could panic again.
-        forget(payload);
+        discard(payload);
         panics += 1;
     }
     panics

@@ -1,7 +1,6 @@
 //! A caller's own work: polled, caught and dropped as a part of the flight it runs for.
 
 use std::{
-    any::Any,
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
@@ -11,8 +10,8 @@ use std::{
 use pin_project_lite::pin_project;
 
 use super::{FlightId, reentry};
-
-pub(crate) type Payload = Box<dyn Any + Send>;
+pub(crate) use crate::panics::Payload;
+use crate::panics::contain;
 
 /// Work that its flight keeps when its leader is cancelled ([`Call::relay`](crate::Call::relay)). It is
 /// polled and dropped as a part of the flight by whoever holds its lead.
@@ -50,11 +49,8 @@ fn finish_poll<V>(
         Ok(Poll::Pending) => Poll::Pending,
         Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
         Err(payload) => {
-            // The first panic is the one to report. Leaking the second's payload is the only thing that
-            // cannot panic again.
-            if let Err(second) = catch_unwind(AssertUnwindSafe(clear)) {
-                std::mem::forget(second);
-            }
+            // The first panic is the one to report.
+            contain(clear);
             Poll::Ready(Err(payload))
         }
     }
@@ -72,6 +68,10 @@ pub(crate) trait Job<V> {
 
     /// Drops the started work as a part of flight `id`, if it has not returned (G1, G13).
     fn cancel(self: Pin<&mut Self>, id: FlightId);
+
+    /// Drops work that was not started, and will not be: its caller has an answer. To be called before that
+    /// is returned (see [`panics`](crate::panics)).
+    fn dismiss(self: Pin<&mut Self>);
 }
 
 /// Runs a closure's work as part of flight `id`.
@@ -128,6 +128,10 @@ impl<F: Future> Job<F::Output> for Work<F> {
             reentry::within(id, || future.set(None));
         }
     }
+
+    fn dismiss(self: Pin<&mut Self>) {
+        self.project().future.set(None);
+    }
 }
 
 /// Makes work a flight's own.
@@ -166,4 +170,8 @@ impl<F: Future + Send + 'static> Job<F::Output> for Relayed<F> {
 
     /// What is the flight's goes with the lead. Here is only what was never begun.
     fn cancel(self: Pin<&mut Self>, _: FlightId) {}
+
+    fn dismiss(mut self: Pin<&mut Self>) {
+        self.0 = None;
+    }
 }

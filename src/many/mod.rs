@@ -20,6 +20,7 @@ use crate::{
     CallError, Group,
     flight::{Ask, Batch, Follower, Payload, Pending, Permit, reentry},
     group::unwind,
+    panics::{contain, discard, drop_each},
     table::{Entered, Table},
 };
 
@@ -66,8 +67,8 @@ where
     /// # Panics
     ///
     /// If `load` panics, with the original payload; the followers of all its keys panic with its text.
-    /// If the work of a joined key panics, with its text. If one of the keys is being loaded by the work
-    /// that makes this call, or awaits it, and would wait for itself.
+    /// If the work of a joined key panics, with its text, and without running the panic hook again. If one of the
+    /// keys is being loaded by the work that makes this call, or awaits it, and would wait for itself.
     pub async fn run_many<I, F, Fut, R>(&self, keys: I, load: F) -> HashMap<K, V>
     where
         I: IntoIterator<Item = K>,
@@ -137,6 +138,8 @@ where
             }
         })
         .await;
+        // Here, and not when this returns: an answer that is being returned leaks if a destructor panics.
+        drop((waits, loads));
         found.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
     }
 }
@@ -179,13 +182,12 @@ impl<F> Drop for All<F> {
             if let Err(payload) = dropped
                 && let Some(later) = first.replace(payload)
             {
-                // Dropping it could panic again.
-                mem::forget(later);
+                discard(later);
             }
         }
         match first {
             Some(payload) if !thread::panicking() => resume_unwind(payload),
-            payload => mem::forget(payload),
+            payload => payload.into_iter().for_each(discard),
         }
     }
 }
@@ -210,6 +212,13 @@ struct Leads<'t, K: Eq + Hash, V> {
 impl<K: Eq + Hash, V> Default for Leads<'_, K, V> {
     fn default() -> Self {
         Self { permits: Vec::new(), places: HashMap::new() }
+    }
+}
+
+impl<K: Eq + Hash, V> Drop for Leads<'_, K, V> {
+    fn drop(&mut self) {
+        drop(mem::take(&mut self.permits));
+        drop_each(mem::take(&mut self.places));
     }
 }
 
@@ -259,6 +268,8 @@ fn panicked<K: Eq + Hash, V>(mut leads: Leads<'_, K, V>, payload: Payload) -> ! 
     for mut permit in leads.permits.drain(..).flatten() {
         permit.panicked(&*payload);
     }
+    // A second panic while this one unwinds would abort the process.
+    contain(|| drop(leads));
     resume_unwind(payload)
 }
 
@@ -316,12 +327,7 @@ where
         let loaded = match polled {
             Ok(polled) => ready!(polled),
             Err(payload) => {
-                let dropped =
-                    this.batch.within(|| catch_unwind(AssertUnwindSafe(|| this.work.set(None))));
-                if let Err(second) = dropped {
-                    // Dropping it could panic again.
-                    mem::forget(second);
-                }
+                this.batch.within(|| contain(|| this.work.set(None)));
                 panicked(mem::take(this.leads), payload)
             }
         };

@@ -9,7 +9,7 @@ pub use self::{
 };
 
 use std::{
-    mem::forget,
+    mem::replace,
     panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind, resume_unwind},
     // Not those of the models: whoever observes orders nothing.
     sync::{
@@ -22,6 +22,7 @@ use std::{
 use crate::{
     CallError,
     flight::{FlightId, reentry},
+    panics::contain,
 };
 
 /// Is told what becomes of the flights of a group:
@@ -87,8 +88,8 @@ use crate::{
 /// group, but not wait for the flight that it is told of, which would be
 /// [`Reentrant`](crate::CallError::Reentrant).
 ///
-/// If it panics, the panic hook reports that, and the call goes on as if it had not: nothing gets stuck
-/// and no answer is lost.
+/// If it panics, the panic hook reports that, and the call goes on as if it had not: nothing gets stuck,
+/// no answer is lost, and the other observer of a pair is told all the same.
 #[allow(unused_variables, reason = "what the defaults do with them is nothing")]
 pub trait Observer: Send + Sync + 'static {
     /// A flight has begun, or waits for the one before it ([`fresh`](crate::Call::fresh)); this caller
@@ -178,15 +179,24 @@ macro_rules! forward {
             }
         }
 
-        /// Both, the first before the second, and its `around` outside.
+        /// Both, the first before the second, and its `around` outside. If one of them panics, the other is
+        /// told all the same.
         impl<A: Observer, B: Observer> Observer for (A, B) {
             $(fn $name(&self, $($arg: $type),*) {
-                self.0.$name($($arg),*);
+                contain(|| self.0.$name($($arg),*));
                 self.1.$name($($arg),*);
             })+
 
             fn around(&self, flights: &[FlightId], part: &mut dyn FnMut()) {
-                self.0.around(flights, &mut || self.1.around(flights, part));
+                let mut is_called = false;
+                let mut inner = || {
+                    // A panic of the second must not unwind through the first.
+                    if !replace(&mut is_called, true) {
+                        contain(|| self.1.around(flights, part));
+                    }
+                };
+                contain(|| self.0.around(flights, &mut inner));
+                inner();
             }
         }
     };
@@ -239,14 +249,6 @@ pub(crate) fn tell(watch: &Watch, flight: FlightId, event: impl FnOnce(&dyn Obse
 #[inline(never)]
 pub(crate) fn tell_of_no_flight(watch: &Watch, event: impl FnOnce(&dyn Observer)) {
     contain(|| event(&*watch.0));
-}
-
-/// A panic would take the place of the caller's answer, or leave the protocol half way.
-fn contain(call: impl FnOnce()) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(call)) {
-        // Dropping it could panic again.
-        forget(payload);
-    }
 }
 
 /// Runs a part of the work of these flights inside of what the observer puts around it.

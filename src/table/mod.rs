@@ -141,6 +141,15 @@ pub(crate) struct Closed<K, V> {
     key: Option<K>,
 }
 
+/// What the last follower to leave has done with a flight.
+pub(crate) enum Buried<K, V> {
+    /// There is work in it, to be dropped first: the follower has the lead.
+    Led,
+    /// It is over, or goes on with a newcomer. What was in the slot is kept for its `Drop` to run after
+    /// everything else.
+    Over(Option<Removed<K, V>>),
+}
+
 impl<K, V> Closed<K, V> {
     /// Whether the outcome is for anybody but the leader.
     fn is_awaited(&self) -> bool {
@@ -181,7 +190,7 @@ pub(crate) struct Table<K, V, M = Backend<K, V>> {
 }
 
 /// A flight that has been taken out of the map, to be dropped after unlocking.
-struct Removed<K, V> {
+pub(crate) struct Removed<K, V> {
     /// Unless it is still that of the next flight.
     key: Option<K>,
     slot: Slot<V>,
@@ -393,8 +402,7 @@ where
                     // It ends without a value, and the caller cannot wait: the rest as after `forget`.
                     let removed = self.detach(&mut locked, hash, id);
                     drop(locked);
-                    removed.into_iter().for_each(Removed::settle);
-                    self.tell(id, |observer| observer.forgotten(id));
+                    self.forgotten(id, removed);
                     continue;
                 }
                 Some(entered) => return entered,
@@ -783,29 +791,28 @@ where
     }
 
     /// Step 5, its locked part: removes the slot of a flight that somebody saw dead, unless a
-    /// newcomer has led it out of there. `true` if there is work in it, to be dropped first: then the
-    /// caller has the lead.
+    /// newcomer has led it out of there.
     #[cold]
     #[must_use]
-    pub(crate) fn bury(&self, hash: KeyHash, flight: &Arc<Flight<V>>) -> bool {
+    pub(crate) fn bury(&self, hash: KeyHash, flight: &Arc<Flight<V>>) -> Buried<K, V> {
         let id = flight.id();
         let mut locked = self.lock(hash);
         let is_there = locked.shard.get(hash, |_, slot| slot.has(id)).is_some();
         if !flight.snapshot().is_dead() {
-            return false;
+            return Buried::Over(None);
         }
         if flight.has_relay() {
             // Of a detached flight, too: it gets no newcomers, so dead it has stayed.
             flight.reclaim();
-            return true;
+            return Buried::Led;
         }
-        let removed = if is_there { locked.remove(hash, id) } else { None };
+        let mut removed = if is_there { locked.remove(hash, id) } else { None };
         drop(locked);
-        match removed {
-            Some(removed) => removed.settle(),
+        match &mut removed {
+            Some(removed) => removed.call_next(),
             None => drop(self.close_detached(id, None)),
         }
-        false
+        Buried::Over(removed)
     }
 
     /// Step 6.
@@ -867,9 +874,17 @@ where
         let id = slot.id();
         let removed = self.detach(&mut locked, hash, id);
         drop(locked);
-        removed.into_iter().for_each(Removed::settle);
-        self.tell(id, |observer| observer.forgotten(id));
+        self.forgotten(id, removed);
         true
+    }
+
+    /// After a flight has been detached, and unlocking.
+    fn forgotten(&self, id: FlightId, removed: Option<Removed<K, V>>) {
+        let mut removed = removed;
+        removed.iter_mut().for_each(Removed::call_next);
+        self.tell(id, |observer| observer.forgotten(id));
+        // Last: the `Drop` of its key may panic.
+        drop(removed);
     }
 
     /// Takes a flight out of the map that goes on without its slot.

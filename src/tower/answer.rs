@@ -148,6 +148,8 @@ impl Answer {
     /// The response of the request that was executed.
     #[inline]
     pub(super) fn into_own<B: Body>(self, extensions: Extensions) -> Response<ResponseBody<B>> {
+        // Of types that the user chose, whose `Drop` may panic.
+        drop(self.extensions);
         let mut response = Response::new(ResponseBody::whole(self.body));
         *response.status_mut() = self.status;
         *response.version_mut() = self.version;

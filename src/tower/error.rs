@@ -25,7 +25,7 @@ use crate::Panicked;
 #[non_exhaustive]
 pub enum Refusal {
     /// The request that this one followed panicked in the service. That request itself goes on panicking,
-    /// as it would without the layer.
+    /// as it would without the layer; the panic hook runs for that one alone.
     Panicked(Panicked),
     /// There are as many followers as the policy [allows](super::Policy::max_followers).
     TooManyFollowers,

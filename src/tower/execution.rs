@@ -22,7 +22,10 @@ use super::{
     memory::Remembered,
     retry::Retry,
 };
-use crate::flight::{FlightId, Job, Payload, Relay, relay};
+use crate::{
+    flight::{FlightId, Job, Payload, Relay, relay},
+    panics::DroppedFirst,
+};
 
 /// How a request is executed: [`execute`], without the bounds of what it calls.
 type Begin<S, B> = fn(Waiting<S, B>, Option<Retry>) -> Relay<Landed>;
@@ -64,6 +67,8 @@ impl<S, B> Execution<S, B> {
                 Some(retry) => relay(async move {
                     let landed = execution.await;
                     retry.store(&landed);
+                    // Before it is returned (see `panics`).
+                    drop(retry);
                     landed
                 }),
             }
@@ -114,6 +119,9 @@ impl<S, B> Job<Landed> for Execution<S, B> {
 
     /// What is the flight's goes with the lead. Here is only what was never begun.
     fn cancel(self: Pin<&mut Self>, _: FlightId) {}
+
+    /// It may have to run alone.
+    fn dismiss(self: Pin<&mut Self>) {}
 }
 
 /// What it is given is moved again until it is on the heap; so it is little.
@@ -128,7 +136,7 @@ where
     E: Send + 'static,
 {
     let own = Own::of::<Result<Response<ResponseBody<C>>, E>>;
-    let (head, body) = match response.await {
+    let (head, body) = match DroppedFirst::new(response).await {
         Ok(response) => response.into_parts(),
         Err(error) => {
             return Landed::Failed(Box::new(Failure::without_response()), own(Err(error)));

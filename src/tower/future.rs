@@ -2,7 +2,7 @@
 
 use std::{
     convert::identity,
-    fmt,
+    fmt, mem,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::Pin,
     sync::Arc,
@@ -31,6 +31,7 @@ use super::{
 use crate::{
     CallError, Outcome, Panicked, Role,
     flight::{self, Ask, Enter, Entry, FlightId, Fly, Lead},
+    panics::discard,
 };
 
 /// So often a request meets others again because the response varies on yet another header.
@@ -221,7 +222,11 @@ where
             // It goes where it would go without the layer; not to one that had taken the execution over.
             Err(payload) => match self.as_mut().execution().waiting() {
                 None => resume_unwind(payload),
-                Some(_) => self.refuse(Refusal::Panicked(Panicked::from_payload(&*payload))),
+                Some(_) => {
+                    let panicked = Panicked::from_payload(&*payload);
+                    discard(payload);
+                    self.refuse(Refusal::Panicked(panicked))
+                }
             },
         })
     }
@@ -251,11 +256,21 @@ where
                 let extensions = own.take().unwrap_or_default();
                 Ending::Response(Ok(marked(answer.into_own(extensions), how)))
             }
-            Landed::Shared(answer, _) => self.share(answer, how),
+            // What is the other request's own goes before there is an answer (see `panics`).
+            Landed::Shared(answer, own) => {
+                drop(own);
+                self.share(answer, how)
+            }
             Landed::Alone(why, own) if was_executed => own_response(own, why),
-            Landed::Alone(why, _) => Ending::Alone(why),
+            Landed::Alone(why, own) => {
+                drop(own);
+                Ending::Alone(why)
+            }
             Landed::Failed(failure, own) if was_executed => own_response(own, failure.why),
-            Landed::Failed(failure, _) => self.retry(*failure),
+            Landed::Failed(failure, own) => {
+                drop(own);
+                self.retry(*failure)
+            }
             Landed::Nothing => match self.as_mut().execution().missed() {
                 Some(missed) => self.arrive(missed, Coalesced::Joined),
                 // It has joined such a flight, and may have missed another one itself.
@@ -281,18 +296,20 @@ where
     }
 
     /// The answer to another request.
-    fn share(self: Pin<&mut Self>, answer: Box<Answer>, how: Coalesced) -> Ending<C, S::Error> {
+    fn share(self: Pin<&mut Self>, mut answer: Box<Answer>, how: Coalesced) -> Ending<C, S::Error> {
         let this = self.project();
         let execution = this.flight.work().get_mut();
         let Waiting { shared, key, .. } = execution.waiting().expect("it was not executed");
         if answer.is_for(key) {
             return Ending::Response(Ok(marked(answer.for_follower(&shared.policy, key), how)));
         }
+        let varies = mem::take(&mut answer.varies);
+        drop(answer);
         *this.variations += 1;
         if *this.variations > VARIATIONS {
             return Ending::Alone(Alone::Varies);
         }
-        Ending::Again(key.varied(&answer.varies), None)
+        Ending::Again(key.varied(&varies), None)
     }
 
     fn refuse(&self, refusal: Refusal) -> Ending<C, S::Error> {

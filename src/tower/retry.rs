@@ -39,13 +39,18 @@ impl Retry {
     /// Keeps the result of a retry for those that missed it. The first counts: if its leader was cancelled or lost
     /// its patience, there may be another.
     pub(super) fn store(&self, landed: &Landed) {
-        self.0.get_or_init(|| match landed {
+        if self.0.get().is_some() {
+            return;
+        }
+        // Cloned before, because it has extensions of the user's types: nobody waits for their `Clone` (G9).
+        let kept = match landed {
             Landed::Shared(answer, _) => Landed::Shared(answer.clone(), Own::NOTHING),
             Landed::Alone(why, _) => Landed::Alone(why.clone(), Own::NOTHING),
             Landed::Failed(failure, _) => {
                 Landed::Failed(Box::new(failure.with_new_retry()), Own::NOTHING)
             }
             Landed::Nothing => Landed::Nothing,
-        });
+        };
+        let _ = self.0.set(kept);
     }
 }

@@ -83,7 +83,7 @@ pub(crate) fn until(condition: impl Fn() -> bool) {
 }
 
 /// Tells of misses, which lie between a look and the flight.
-struct Visits;
+pub(crate) struct Visits;
 
 impl shardflight::Observer for Visits {
     fn missed(&self) {

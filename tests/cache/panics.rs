@@ -3,16 +3,20 @@
 use std::{
     future::ready,
     panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
 };
 
 use futures_lite::future::yield_now;
-use shardflight::CallError;
+use shardflight::{CallError, cache::ReadThrough};
 
 use crate::{
     common::{Polled, limited, panic_text, text},
     kit::{
         Key, Place, Value, Watched, at_once, builder, counted, disarm, explode_at, get, looks,
-        unwanted, watched, watched_builder,
+        trap, unwanted, visit, watched, watched_builder,
     },
 };
 
@@ -230,5 +234,148 @@ fn a_weigher_that_panics_while_its_key_is_invalidated_leaves_nothing() {
         assert_eq!(text, "in Weigh");
         assert_eq!((cache.get_if_present(&Key(1)), cache.loading()), (None, 0));
         assert_works(&cache);
+    });
+}
+
+/// A load and its error, which both may panic when they are dropped.
+struct Load(Option<Result<Arc<()>, Failure>>);
+
+impl Future for Load {
+    type Output = Result<Arc<()>, Failure>;
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(self.0.take().expect("it is polled once"))
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        visit(Place::DropWork);
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Failure;
+
+impl Drop for Failure {
+    fn drop(&mut self) {
+        visit(Place::DropWork);
+    }
+}
+
+type Numbers = ReadThrough<u64, Arc<()>, Failure>;
+
+/// How a cache is used that has the key 1, and how many more copies of that value it keeps then.
+type Look = (&'static str, fn(&Numbers, &Arc<()>), usize);
+
+const ON_FRESH: [Look; 4] = [
+    (
+        "get_many",
+        |cache, _| {
+            let unused = Load(None);
+            let load = move |_| {
+                let _ = &unused;
+                ready([])
+            };
+            drop(at_once(cache.get_many([1], load)));
+        },
+        0,
+    ),
+    (
+        "get_many that loads",
+        |cache, value| {
+            struct Many(Load);
+            impl Future for Many {
+                type Output = [(u64, Result<Arc<()>, Failure>); 1];
+                fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+                    Poll::Ready([(2, self.0.0.take().expect("it is polled once"))])
+                }
+            }
+            let load = |_: Vec<u64>| Many(Load(Some(Ok(Arc::clone(value)))));
+            drop(at_once(cache.get_many([1, 2], load)));
+        },
+        0,
+    ),
+    (
+        "get that looks again",
+        |cache, value| {
+            // Another load ends between its two looks.
+            let (inserts, inserted) = (cache.clone(), Arc::clone(value));
+            trap(Place::Missed, 0, move || inserts.insert(&2, inserted));
+            drop(at_once(cache.get(&2, Load(Some(Err(Failure))))));
+        },
+        1,
+    ),
+    (
+        "get_blocking that looks again",
+        |cache, value| {
+            let (inserts, inserted) = (cache.clone(), Arc::clone(value));
+            trap(Place::Missed, 0, move || inserts.insert(&2, inserted));
+            let load = Load(None);
+            drop(cache.get_blocking(&2, move || {
+                let _ = &load;
+                Err(Failure)
+            }));
+        },
+        1,
+    ),
+];
+
+/// Of a value that is fresh, or is to be refreshed.
+const ON_ANY: [Look; 5] = [
+    ("get", |cache, value| drop(at_once(cache.get(&1, Load(Some(Ok(Arc::clone(value))))))), 0),
+    ("get that fails", |cache, _| drop(at_once(cache.get(&1, Load(Some(Err(Failure)))))), 0),
+    (
+        "get_spawning",
+        |cache, value| {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+            let _context = runtime.enter();
+            drop(at_once(cache.get_spawning(&1, Load(Some(Ok(Arc::clone(value)))))));
+        },
+        0,
+    ),
+    (
+        "get_blocking",
+        |cache, value| {
+            let load = Load(Some(Ok(Arc::clone(value))));
+            drop(cache.get_blocking(&1, move || {
+                let mut load = load;
+                let answer = load.0.take().expect("it is called once");
+                drop(load);
+                answer
+            }));
+        },
+        0,
+    ),
+    ("get_blocking that fails", |cache, _| drop(cache.get_blocking(&1, || Err(Failure))), 0),
+];
+
+/// A load that is not needed, that has returned, or whose error nobody sees: if its `Drop` panics, the answer that was
+/// to be returned is dropped.
+#[test]
+fn no_answer_leaks_when_a_load_panics_as_it_is_dropped() {
+    fn explode(soft_ttl: Duration, (name, look, kept): Look) -> usize {
+        for visits in 0.. {
+            let value = Arc::new(());
+            let builder = ReadThrough::builder().observer(crate::kit::Visits).soft_ttl(soft_ttl);
+            let cache: Numbers = builder.build();
+            cache.insert(&1, Arc::clone(&value));
+            assert_eq!(Arc::strong_count(&value), 2);
+            explode_at(Place::DropWork, visits);
+            let panicked = catch_unwind(AssertUnwindSafe(|| look(&cache, &value)));
+            if disarm() {
+                return visits;
+            }
+            drop(panicked);
+            assert_eq!(Arc::strong_count(&value), 2 + kept, "{name}, {visits}");
+        }
+        unreachable!("it ends when it was not visited so often")
+    }
+
+    limited(|| {
+        let hour = crate::kit::secs(3_600);
+        let fresh = ON_FRESH.iter().chain(&ON_ANY).map(|look| explode(hour, *look));
+        assert!(fresh.sum::<usize>() >= 9);
+        let due = ON_ANY.map(|look| explode(Duration::ZERO, look));
+        assert!(due.iter().sum::<usize>() >= 6, "{due:?}");
     });
 }

@@ -18,6 +18,9 @@ pub(crate) enum Place {
     Weigh,
     TtlOf,
     Missed,
+    DropWork,
+    DropHasher,
+    DropPayload,
 }
 
 struct Trap {
