@@ -256,7 +256,7 @@ where
                 let extensions = own.take().unwrap_or_default();
                 Ending::Response(Ok(marked(answer.into_own(extensions), how)))
             }
-            // What is the other request's own goes before there is an answer (see `panics`).
+            // What is the other request's own goes before the answer is returned, here and below (see `panics`).
             Landed::Shared(answer, own) => {
                 drop(own);
                 self.share(answer, how)
@@ -268,8 +268,9 @@ where
             }
             Landed::Failed(failure, own) if was_executed => own_response(own, failure.why),
             Landed::Failed(failure, own) => {
+                let ending = self.retry(*failure);
                 drop(own);
-                self.retry(*failure)
+                ending
             }
             Landed::Nothing => match self.as_mut().execution().missed() {
                 Some(missed) => self.arrive(missed, Coalesced::Joined),
