@@ -126,8 +126,9 @@
 //! ```
 //!
 //! A streaming call has no end that the layer could wait for: let `requests` name the unary ones. A call that
-//! fails is not shared; with a status [such as](Policy::failure) `UNAVAILABLE` its followers share one retry. Credentials in its metadata count as they do in any header. gRPC-Web has the status of a
-//! call in the body, which the layer does not look at: it belongs outside, with the layer behind it.
+//! fails is not shared; with a status [such as](Policy::failure) `UNAVAILABLE` its followers share one retry.
+//! Credentials in its metadata count as they do in any header. gRPC-Web has the status of a call in the body, which
+//! the layer does not look at: it belongs outside, with the layer behind it.
 //!
 //! # Limits
 //!
