@@ -57,8 +57,8 @@ mod http_layer {
     use axum::{Router, body::Body};
     use http::Request;
     use shardflight::tower::{
-        Alone, Coalesce, CoalesceLayer, Coalesced, HeaderRule, Key, Policy, Refusal, ResponseBody,
-        ResponseFuture, ResponseHeaderRule,
+        Alone, Coalesce, CoalesceLayer, Coalesced, HeaderRule, Key, KnownBodies, Policy, Refusal,
+        Replayed, RequestBody, ResponseBody, ResponseFuture, ResponseHeaderRule,
     };
     use std::convert::Infallible;
     use tower::Service;
@@ -70,6 +70,11 @@ mod http_layer {
     assert_impl_all!(Coalesce<Router>: Send, Sync, Unpin, Clone, Debug, Service<Request<Body>, Error = Infallible>);
     assert_impl_all!(ResponseFuture<Router, Body>: Send, Debug, Future);
     assert_impl_all!(ResponseBody<Body>: Send, Unpin, Debug, http_body::Body<Data = bytes::Bytes>);
+    assert_impl_all!(RequestBody<Body>: Send, Unpin, Debug, http_body::Body<Data = bytes::Bytes>);
+    assert_impl_all!(CoalesceLayer<Replayed<Body>>: Send, Sync, Unpin, Clone, Debug);
+    assert_impl_all!(Coalesce<Router, Replayed<Body>>: Send, Sync, Unpin, Clone, Debug, Service<Request<Body>, Error = Infallible>);
+    assert_impl_all!(KnownBodies: Send, Sync, Unpin, Copy, Debug, Default, Eq);
+    assert_impl_all!(Replayed<Body>: Send, Sync, Unpin, Copy, Debug);
     assert_impl_all!(Key: Send, Sync, Unpin, Clone, Debug, Eq, std::hash::Hash);
     assert_impl_all!(Coalesced: Send, Sync, Unpin, Clone, Debug, Eq);
     assert_impl_all!(Alone: Send, Sync, Unpin, Clone, Debug, Eq, std::hash::Hash);

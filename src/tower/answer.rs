@@ -6,13 +6,15 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use http::{
-    Extensions, HeaderMap, HeaderName, Response, StatusCode, Version,
-    header::{CONNECTION, PROXY_AUTHENTICATE, TE, TRANSFER_ENCODING, UPGRADE},
-};
+use http::{Extensions, HeaderMap, HeaderName, Response, StatusCode, Version};
 use http_body::Body;
 
-use super::{Key, Policy, Refusal, ResponseBody, body::Whole, failure::Failure};
+use super::{
+    Key, Policy, Refusal, ResponseBody,
+    body::Whole,
+    connection::{nominated, remove_hop_by_hop},
+    failure::Failure,
+};
 
 /// How a response was come by; every response of [`Coalesce`](super::Coalesce) has it among its extensions.
 ///
@@ -57,9 +59,11 @@ pub enum Coalesced {
 pub enum Alone {
     /// Its method is not shared.
     Method,
-    /// It has a body, or may have.
+    /// It has a body, or declares one. If bodies are [read](super#requests-with-a-body): it has one of
+    /// more than [so many bytes](super::Policy::max_request_body), one with trailers, or one that broke off.
     Body,
-    /// It has this header, whose rule is `Alone`, or whose directives forbid it.
+    /// It has this header, whose rule is `Alone`, or whose value forbids it: directives of `Cache-Control`, headers
+    /// that `Connection` nominates, `Incremental: ?1`, or what has no normal form.
     Header(HeaderName),
     /// It names more than one host, or one in its URI and another in `Host`.
     Authority,
@@ -69,7 +73,8 @@ pub enum Alone {
     Remembered,
     /// The response had a status that is not shared.
     Status(StatusCode),
-    /// The response had this header, or what it says forbids it: `Set-Cookie`, `Cache-Control`, `Vary`.
+    /// The response had this header or trailer, or its value forbids it: `Set-Cookie`, `Cache-Control`, `Vary`,
+    /// `Incremental`, `grpc-status`.
     ResponseHeader(HeaderName),
     /// The body was larger than is gathered.
     TooLarge,
@@ -164,49 +169,18 @@ impl Answer {
         policy: &Policy,
         key: &Key,
     ) -> Response<ResponseBody<B>> {
-        remove_hop_by_hop(&mut self.headers);
+        let of_head = nominated(&self.headers);
+        remove_hop_by_hop(&mut self.headers, &of_head);
         policy.readdress(&mut self.headers, &self.key, key);
-        if let Some(trailers) = &mut self.body.trailers {
-            policy.readdress(trailers, &self.key, key);
-        }
+        self.body.trailers = self.body.trailers.and_then(|mut trailers| {
+            let named = [of_head, nominated(&trailers)].concat();
+            remove_hop_by_hop(&mut trailers, &named);
+            policy.readdress(&mut trailers, &self.key, key);
+            Some(trailers).filter(|trailers| !trailers.is_empty())
+        });
         // The other's connection may have been of HTTP/1.0; servers know their own.
         self.version = Version::default();
         let extensions = mem::take(&mut self.extensions);
         self.into_own(extensions)
-    }
-}
-
-/// They are about the connection of the request that was executed (RFC 9110, 7.6.1). `Trailer` is not: HTTP/1.1
-/// sends no trailers without it.
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
-        .collect();
-    let known = [CONNECTION, PROXY_AUTHENTICATE, TE, TRANSFER_ENCODING, UPGRADE];
-    let custom = ["keep-alive", "proxy-connection"].map(HeaderName::from_static);
-    for name in named.into_iter().chain(known).chain(custom) {
-        headers.remove(name);
-    }
-}
-
-#[cfg(all(test, not(loom)))]
-mod tests {
-    use http::{HeaderValue, header::TRAILER};
-
-    use super::*;
-
-    #[test]
-    fn what_is_about_a_connection_stays_with_it() {
-        let mut headers = HeaderMap::new();
-        let hops = ["connection", "keep-alive", "transfer-encoding", "x-hop"];
-        for (name, value) in hops.into_iter().zip(["X-Hop, close", "timeout=5", "chunked", "1"]) {
-            headers.insert(name, HeaderValue::from_static(value));
-        }
-        headers.insert(TRAILER, HeaderValue::from_static("x-sum"));
-        remove_hop_by_hop(&mut headers);
-        assert_eq!(headers.keys().collect::<Vec<_>>(), [TRAILER]);
     }
 }

@@ -13,6 +13,8 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
+use super::pause::Pause;
+
 pin_project! {
     /// The body of a response that comes out of [`Coalesce`](super::Coalesce): one that was gathered to be
     /// shared, whose clones cost a reference count, or that of the service itself, untouched.
@@ -38,8 +40,10 @@ pin_project! {
 /// What was gathered, and what comes after it.
 struct Resumed<B, E> {
     begun: Whole,
-    /// The piece that was too much.
+    /// The piece that was too much, or what there was before it broke off.
     next: Option<Frame<Bytes>>,
+    /// Before the end of a body that broke off.
+    pause: Option<Pause>,
     error: Option<E>,
     rest: Option<Pin<Box<B>>>,
     /// So much is still to come, as was said in advance. If it does not, the server tells the client.
@@ -129,6 +133,9 @@ impl<B: Body<Data = Bytes>> Resumed<B, B::Error> {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let frame = match self.begun.next_frame().or_else(|| self.next.take()) {
             Some(frame) => Some(Ok(frame)),
+            None if self.pause.as_mut().is_some_and(|pause| pause.poll(cx).is_pending()) => {
+                return Poll::Pending;
+            }
             None => match (self.error.take(), &mut self.rest) {
                 (Some(error), _) => Some(Err(error)),
                 (None, Some(rest)) => ready!(rest.as_mut().poll_frame(cx)),
@@ -161,8 +168,13 @@ pub(super) enum Gathered<B: Body> {
 }
 
 /// Reads a body to its end, unless it has more than `most` bytes; `length` is what was said in advance. Never
-/// holds more than `most` bytes and one frame.
-pub(super) async fn gather<B>(body: B, length: Option<u64>, most: usize) -> Gathered<B>
+/// holds more than `most` bytes and one frame. One that breaks off might [use the timer](Pause).
+pub(super) async fn gather<B>(
+    body: B,
+    length: Option<u64>,
+    most: usize,
+    may_use_timer: bool,
+) -> Gathered<B>
 where
     B: Body<Data = Bytes>,
 {
@@ -174,7 +186,7 @@ where
         match poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
             Some(Ok(frame)) if begun.len() + length_of(&frame) > most => {
                 let (begun, next, rest) = (begun.done(), Some(frame), Some(body));
-                let resumed = Resumed { begun, next, error: None, rest, left: length };
+                let resumed = Resumed { begun, next, pause: None, error: None, rest, left: length };
                 return Gathered::TooLarge(resumed.into());
             }
             Some(Ok(frame)) => begun.push(frame),
@@ -187,7 +199,11 @@ where
     if error.is_none() && length.is_none_or(|length| length == begun.data.len() as u64) {
         return Gathered::Whole(begun);
     }
-    Gathered::Broken(Resumed { begun, next: None, error, rest: None, left: length }.into())
+    // It ends as this one did, once the server has sent the rest.
+    let (data, pause) = Pause::until_sent(begun.data, may_use_timer);
+    let (begun, next) = (Whole::default(), Some(Frame::data(data)));
+    let resumed = Resumed { begun, next, pause: Some(pause), error, rest: None, left: length };
+    Gathered::Broken(resumed.into())
 }
 
 fn length_of(frame: &Frame<Bytes>) -> usize {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderName, Request, Response, response};
+use http::{HeaderMap, HeaderName, Request, Response, response};
 use http_body::Body;
 use tower::{Service, ServiceExt};
 
@@ -18,8 +18,10 @@ use super::{
     answer::{Answer, Landed, Own},
     body::{Gathered, gather},
     failure::Failure,
+    grpc::GRPC_STATUS,
     layer::Shared,
     memory::Remembered,
+    policy::Limits,
     retry::Retry,
 };
 use crate::{
@@ -146,14 +148,22 @@ where
     let length = match judged.and_then(|()| shared.policy.judge_body(&key, &head, &body)) {
         Ok(length) => length,
         Err(why) => {
-            let failure = shared.policy.failure_of(&head, &why);
+            let failure = shared.policy.failure_of(&head, None, &why);
             let response = Response::from_parts(head, ResponseBody::streamed(body));
-            return shared.lands(&key, why, failure, own(Ok(response)));
+            return shared.lands(&key, why, Remembered::Alone, failure, own(Ok(response)));
         }
     };
-    let (why, body) = match gather(body, length, shared.policy.limits.max_body).await {
+    let Limits { max_body, patience, .. } = shared.policy.limits;
+    let (why, body) = match gather(body, length, max_body, patience != Duration::MAX).await {
         Gathered::Whole(body) => {
-            let varies = shared.varies(&key, &head);
+            if body.trailers.is_some()
+                && let Err(why) = shared.policy.judge_with(&head, body.trailers.as_ref())
+            {
+                let failure = shared.policy.failure_of(&head, body.trailers.as_ref(), &why);
+                let own = own(Ok(Response::from_parts(head, ResponseBody::whole(body))));
+                return shared.lands(&key, why, Remembered::AloneAtTheEnd, failure, own);
+            }
+            let varies = shared.varies(&key, &head, body.trailers.as_ref());
             let shared_extensions = shared.policy.shared_extensions(&head.extensions);
             let response::Parts { status, version, headers, extensions, .. } = head;
             // Hardly any response has some.
@@ -165,17 +175,25 @@ where
         Gathered::TooLarge(body) => (Alone::TooLarge, body),
         Gathered::Broken(body) => (Alone::Failed, body),
     };
-    let failure = shared.policy.failure_of(&head, &why);
-    shared.lands(&key, why, failure, own(Ok(Response::from_parts(head, body))))
+    let failure = shared.policy.failure_of(&head, None, &why);
+    let own = own(Ok(Response::from_parts(head, body)));
+    shared.lands(&key, why, Remembered::Alone, failure, own)
 }
 
 impl Shared {
     /// With what is for the request that was executed. Lets newcomers know before the followers are told.
-    fn lands(&self, key: &Key, why: Alone, failure: Option<Failure>, own: Own) -> Landed {
+    fn lands(
+        &self,
+        key: &Key,
+        why: Alone,
+        remembered: Remembered,
+        failure: Option<Failure>,
+        own: Own,
+    ) -> Landed {
         match failure {
             Some(failure) => Landed::Failed(Box::new(failure), own),
             None => {
-                self.remember_alone(key);
+                self.memory.remember(key, remembered, self.time_alone(&why));
                 Landed::Alone(why, own)
             }
         }
@@ -197,22 +215,34 @@ impl Shared {
         };
         let judged = self.policy.judge(&head);
         match judged.and_then(|()| self.policy.judge_body(key, &head, &body)) {
+            // The head of such a response never said why.
+            Ok(_) if self.memory.is_alone_at_the_end(key) => {}
             Ok(_) => self.memory.forget(key),
-            Err(why) if self.policy.failure_of(&head, &why).is_some() => {
+            Err(why) if self.policy.failure_of(&head, None, &why).is_some() => {
                 self.memory.shorten(key, FAILURE);
             }
-            Err(_) => self.remember_alone(key),
+            Err(why) => self.memory.remember(key, Remembered::Alone, self.time_alone(&why)),
         }
         Ok(Response::from_parts(head, body))
     }
 
-    fn remember_alone(&self, key: &Key) {
-        self.memory.remember(key, Remembered::Alone, self.policy.limits.remember);
+    fn time_alone(&self, why: &Alone) -> Duration {
+        let remember = self.policy.limits.remember;
+        match why {
+            // The next call may succeed, by another deadline perhaps.
+            Alone::ResponseHeader(name) if *name == GRPC_STATUS => remember.min(FAILURE),
+            _ => remember,
+        }
     }
 
     /// What the response varies on beside its key. Newcomers know it before the followers are told.
-    fn varies(&self, key: &Key, head: &response::Parts) -> Vec<HeaderName> {
-        let names = self.policy.varies_on(&head.headers);
+    fn varies(
+        &self,
+        key: &Key,
+        head: &response::Parts,
+        trailers: Option<&HeaderMap>,
+    ) -> Vec<HeaderName> {
+        let names = self.policy.varies_on(&head.headers, trailers);
         if !names.is_empty() {
             let varies = Remembered::Varies(names.as_slice().into());
             self.memory.remember(key, varies, self.policy.limits.remember);

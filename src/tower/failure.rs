@@ -1,8 +1,12 @@
 //! Failures: which executions failed, and what the requests that waited for one are told.
 
-use http::{HeaderValue, StatusCode, header::RETRY_AFTER, response};
+use http::{HeaderMap, HeaderValue, StatusCode, header::RETRY_AFTER, response};
 
-use super::{Alone, Policy, Refusal, retry::Retry};
+use super::{
+    Alone, Policy, Refusal,
+    grpc::{GRPC_STATUS, status_of_call},
+    retry::Retry,
+};
 
 /// A failed execution, as its followers learn of it. It has nothing of the response except the status and
 /// `Retry-After`: the rest might be private.
@@ -43,6 +47,9 @@ impl Policy {
     /// flight ([`retries`](Self::retries)), and newcomers join them. If that fails too, they are answered
     /// with [`Refusal::Failed`], which copies the failure's status and `Retry-After`. So a service that fails
     /// is asked by one request for a key at a time, as one that is healthy.
+    ///
+    /// A call of gRPC that ends with `UNKNOWN` or `INTERNAL` counts as 500, one with `RESOURCE_EXHAUSTED` as 429, and
+    /// one with `UNAVAILABLE` as 503. Its other statuses are about the call, and are not failures.
     ///
     /// An error of the service and a body that breaks off are failures, too. A panic is not: its followers
     /// are answered with [`Refusal::Panicked`] immediately.
@@ -90,11 +97,22 @@ impl Policy {
         stated.map_or_else(|| is_failure_by_default(status), |(_, is_failure)| *is_failure)
     }
 
-    /// The failure that keeps a response from being shared, if it is one.
-    pub(super) fn failure_of(&self, head: &response::Parts, why: &Alone) -> Option<Failure> {
-        if self.is_failure(head.status) {
+    /// The failure that keeps a response from being shared, if it is one. The trailers are those that were judged.
+    pub(super) fn failure_of(
+        &self,
+        head: &response::Parts,
+        trailers: Option<&HeaderMap>,
+        why: &Alone,
+    ) -> Option<Failure> {
+        let of_call = || {
+            let trailer = trailers.and_then(|trailers| trailers.get(GRPC_STATUS));
+            status_of_call(trailer.or_else(|| head.headers.get(GRPC_STATUS))?)
+        };
+        let is_of_call = *why == Alone::ResponseHeader(GRPC_STATUS);
+        let status = Some(head.status).filter(|_| !is_of_call).or_else(of_call)?;
+        if self.is_failure(status) {
             let retry_after = head.headers.get(RETRY_AFTER).cloned();
-            return Some(Failure::new(why.clone(), head.status, retry_after));
+            return Some(Failure::new(why.clone(), status, retry_after));
         }
         (*why == Alone::Failed).then(Failure::without_response)
     }

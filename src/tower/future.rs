@@ -23,9 +23,12 @@ use super::{
     body::Whole,
     execution::{Execution, Waiting},
     failure::Failure,
+    grpc::is_call,
     layer::{Reached, Shared},
+    memory::Remembered,
     policy::Limits,
     report::Report,
+    request_body::Reading,
     retry::Retry,
 };
 use crate::{
@@ -62,6 +65,7 @@ pin_project! {
         Alone { #[pin] response: Oneshot<S, Request<B>>, why: Alone, report: Report },
         // Its response says whether that is still so.
         Remembered { #[pin] response: Oneshot<S, Request<B>>, shared: Arc<Shared>, key: Key },
+        Reading { request: Reading<B>, service: Option<S>, shared: Arc<Shared> },
         Done,
     }
 }
@@ -126,24 +130,67 @@ where
     C: Body<Data = Bytes> + Send + 'static,
     C::Error: Send + 'static,
 {
-    /// Shares with whoever has the same key `varied`: that is the request's own, with the values of the
+    /// A request that has been judged.
+    #[inline]
+    pub(super) fn judged(
+        shared: &Arc<Shared>,
+        service: S,
+        request: Request<B>,
+        judged: Result<Key, Alone>,
+    ) -> Self {
+        Self { stage: Stage::judged(shared, service, request, judged) }
+    }
+
+    /// One whose key is known when its body has been read.
+    pub(super) fn reading(shared: Arc<Shared>, service: S, request: Reading<B>) -> Self {
+        Self { stage: Stage::Reading { request, service: Some(service), shared } }
+    }
+}
+
+impl<S, B, C> Stage<S, B>
+where
+    S: Service<Request<B>, Response = Response<C>> + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+    B: Send + 'static,
+    C: Body<Data = Bytes> + Send + 'static,
+    C::Error: Send + 'static,
+{
+    // Not inlined it would be moved once more than the future that it is a part of.
+    #[inline(always)]
+    fn judged(
+        shared: &Arc<Shared>,
+        service: S,
+        request: Request<B>,
+        judged: Result<Key, Alone>,
+    ) -> Self {
+        let key = match judged {
+            Ok(key) => key,
+            Err(why) => {
+                let (response, report) = (service.oneshot(request), Report::new(shared, 0));
+                return Self::Alone { response, why, report };
+            }
+        };
+        let remembered = shared.memory.recall(&key);
+        let waiting = Waiting { shared: Arc::clone(shared), key, service, request };
+        match remembered {
+            None => Self::fly(waiting.key.clone(), waiting),
+            Some(Remembered::Varies(names)) => Self::fly(waiting.key.varied(&names), waiting),
+            // For a key whose responses are not to be shared, as far as is known.
+            Some(Remembered::Alone | Remembered::AloneAtTheEnd) => {
+                let Waiting { shared, key, service, request } = waiting;
+                Self::Remembered { response: service.oneshot(request), shared, key }
+            }
+        }
+    }
+
+    /// Shares with all requests that have the same key `varied`: that is the request's own, with the values of the
     /// headers, if any, that responses to it vary on.
-    pub(super) fn fly(varied: Key, waiting: Waiting<S, B>) -> Self {
+    #[inline]
+    fn fly(varied: Key, waiting: Waiting<S, B>) -> Self {
         let boarding = Boarding::new(Arc::clone(&waiting.shared), varied);
         let flight = Fly::new(boarding, Execution::new(waiting, None), identity as Finish);
-        let call = Call { variations: 0, retries: 0, flight, patience: None };
-        Self { stage: Stage::Flying { call } }
-    }
-
-    /// For a key whose responses are not to be shared, as far as is known.
-    pub(super) fn remembered(waiting: Waiting<S, B>) -> Self {
-        let Waiting { shared, key, service, request } = waiting;
-        Self { stage: Stage::Remembered { response: service.oneshot(request), shared, key } }
-    }
-
-    pub(super) fn alone(shared: &Arc<Shared>, service: S, request: Request<B>, why: Alone) -> Self {
-        let (response, report) = (service.oneshot(request), Report::new(shared, 0));
-        Self { stage: Stage::Alone { response, why, report } }
+        Self::Flying { call: Call { variations: 0, retries: 0, flight, patience: None } }
     }
 }
 
@@ -175,6 +222,12 @@ where
                     stage.set(Stage::Done);
                     let response = response?.map(ResponseBody::streamed);
                     return Poll::Ready(Ok(marked(response, Coalesced::Alone(Alone::Remembered))));
+                }
+                StageProj::Reading { request, service, shared } => {
+                    let (request, judged) = ready!(request.as_mut().poll(cx));
+                    let service = service.take().expect("a body is read once");
+                    let judged = Stage::judged(shared, service, request, judged);
+                    stage.set(judged);
                 }
                 StageProj::Done => panic!("the future of a response was polled after it returned"),
                 StageProj::Flying { mut call } => match ready!(call.as_mut().poll(cx)) {
@@ -212,8 +265,8 @@ where
             Ok(Poll::Pending) => return self.poll_patience(cx),
             Ok(Poll::Ready(Ok(Outcome { value, role }))) => self.arrive(value, role.into()),
             Ok(Poll::Ready(Err(error))) => match error {
-                CallError::Panicked(panicked) => self.refuse(Refusal::Panicked(panicked)),
-                CallError::TooManyFollowers => self.refuse(Refusal::TooManyFollowers),
+                CallError::Panicked(panicked) => self.as_mut().refuse(Refusal::Panicked(panicked)),
+                CallError::TooManyFollowers => self.as_mut().refuse(Refusal::TooManyFollowers),
                 CallError::Reentrant => Ending::Alone(Alone::Reentrant),
                 CallError::Cancelled | CallError::TimedOut => {
                     unreachable!("a request takes over, and has no time out in its call")
@@ -313,8 +366,10 @@ where
         Ending::Again(key.varied(&varies), None)
     }
 
-    fn refuse(&self, refusal: Refusal) -> Ending<C, S::Error> {
-        let response = self.flight.enter().shared.policy.refuse(refusal.clone());
+    fn refuse(mut self: Pin<&mut Self>, refusal: Refusal) -> Ending<C, S::Error> {
+        let waiting = self.as_mut().execution().waiting();
+        let is_call = waiting.is_some_and(|waiting| is_call(waiting.request.headers()));
+        let response = self.flight.enter().shared.policy.refuse(refusal.clone(), is_call);
         let whole = |data| ResponseBody::whole(Whole { data, trailers: None });
         Ending::Response(Ok(marked(response.map(whole), Coalesced::Refused(refusal))))
     }

@@ -9,15 +9,36 @@ use http::{
 };
 use http_body::Body;
 
-use super::{Alone, HeaderRule, Key, Policy};
+use super::{
+    Alone, HeaderRule, Key, Policy, connection,
+    grpc::GRPC_STATUS,
+    incremental::{INCREMENTAL, is_incremental},
+    key::Spelling,
+};
+
+/// The content of a request, as far as its key goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Content {
+    Absent,
+    /// There is some, which is not read.
+    Unread,
+    /// It is read before the request shares, and becomes part of the key.
+    Read,
+}
 
 impl Policy {
-    /// The key of a request that may share.
-    pub(super) fn key_of(&self, request: &request::Parts, has_body: bool) -> Result<Key, Alone> {
+    /// The key of a request that may share, without its content. Such a request is rewritten so that the service
+    /// sees what the key has.
+    pub(super) fn key_of(
+        &self,
+        request: &mut request::Parts,
+        content: Content,
+    ) -> Result<Key, Alone> {
         if !self.methods.contains(&request.method) {
             return Err(Alone::Method);
         }
-        if has_body {
+        let is_read = content == Content::Read && gives_content_a_meaning(&request.method);
+        if content != Content::Absent && !is_read {
             return Err(Alone::Body);
         }
         if self.requests.as_ref().is_some_and(|may| !may(request)) {
@@ -25,23 +46,50 @@ impl Policy {
         }
         let target = self.target_of(&request.uri);
         let mut spelling = Key::of(request, &target).ok_or(Alone::Authority)?;
-        // As they come: who sends them in another order shares less, and the others pay nothing for order.
+        let (mut wants_fresh, mut is_normalized) = (false, false);
+        // In the order in which they arrive: a request with another order shares less, and no other pays for order.
         for (name, value) in &request.headers {
-            // It had one, which an outer layer may have taken.
-            if *name == TRANSFER_ENCODING || *name == CONTENT_LENGTH && value != "0" {
+            let declares_body =
+                *name == TRANSFER_ENCODING || *name == CONTENT_LENGTH && value != "0";
+            // It had one, which an outer layer might have taken.
+            if declares_body && !is_read {
                 return Err(Alone::Body);
             }
             match self.rule(name) {
                 HeaderRule::Key => spelling.header(name, value),
+                HeaderRule::Ignore if is_read && describes_content(name) => {
+                    spelling.header(name, value);
+                }
                 HeaderRule::Ignore => spelling.ignored(name, value),
-                HeaderRule::Directives if !says(value, &["no-store", "no-cache"]) => {
+                HeaderRule::Directives => match Directives::of(value) {
+                    Directives::NoStore => return Err(Alone::Header(name.clone())),
+                    Directives::NoCache if !self.shares_no_cache => {
+                        return Err(Alone::Header(name.clone()));
+                    }
+                    Directives::NoCache => wants_fresh = true,
+                    Directives::Bending => spelling.header(name, value),
+                    Directives::Harmless => spelling.ignored(name, value),
+                },
+                HeaderRule::Nominations => {
+                    if connection::unusual(value.as_bytes()).next().is_some() {
+                        return Err(Alone::Header(name.clone()));
+                    }
                     spelling.ignored(name, value);
                 }
-                HeaderRule::Directives | HeaderRule::Alone => {
+                HeaderRule::Incremental if is_incremental(&request.headers, name) => {
                     return Err(Alone::Header(name.clone()));
                 }
+                HeaderRule::Incremental => spelling.header(name, value),
+                HeaderRule::Normalized(_) => is_normalized = true,
+                HeaderRule::Alone => return Err(Alone::Header(name.clone())),
             }
         }
+        // One spelling for all ways to say it, apart from the requests that a cache may answer.
+        if wants_fresh {
+            spelling.header(&CACHE_CONTROL, &HeaderValue::from_static("no-cache"));
+        }
+        let normalized =
+            if is_normalized { self.normalize(request, &mut spelling)? } else { Vec::new() };
         // Not to be mistaken for a header: its name would be empty.
         if let Some(of) = &self.key {
             spelling.part(b"");
@@ -54,7 +102,50 @@ impl Policy {
             spelling.part(b"");
             spelling.part(self.target_of(uri).as_bytes());
         }
+        for (name, value) in normalized {
+            match value {
+                Some(value) => drop(request.headers.insert(name, value)),
+                None => drop(request.headers.remove(name)),
+            }
+        }
         Ok(spelling.done())
+    }
+
+    /// Writes the normal forms into the key, and returns them.
+    fn normalize(
+        &self,
+        request: &request::Parts,
+        spelling: &mut Spelling,
+    ) -> Result<Vec<(HeaderName, Option<HeaderValue>)>, Alone> {
+        let mut normalized = Vec::new();
+        for name in request.headers.keys() {
+            let HeaderRule::Normalized(normal_form) = self.rule(name) else { continue };
+            // Several lines are one list (RFC 9110, 5.3).
+            let lines = request.headers.get_all(name).iter().map(HeaderValue::to_str);
+            let lines: Result<Vec<_>, _> = lines.collect();
+            let lines = lines.map_err(|_| Alone::Header(name.clone()))?;
+            let value = normal_form(&lines.join(", "));
+            if let Some(value) = &value {
+                spelling.header(name, value);
+            }
+            normalized.push((name.clone(), value));
+        }
+        Ok(normalized)
+    }
+
+    /// The key of a request whose content has been read.
+    pub(super) fn key_with_content(
+        &self,
+        key: &Key,
+        request: &request::Parts,
+        content: &[u8],
+    ) -> Result<Key, Alone> {
+        let Some(of) = &self.content else { return Ok(key.with_content(content)) };
+        match of(request, content) {
+            // All requests of a function that forgets what it looks for would share.
+            Some(part) if !part.is_empty() => Ok(key.with_content(&part)),
+            _ => Err(Alone::Policy),
+        }
     }
 
     fn target_of<'a>(&self, uri: &'a Uri) -> Cow<'a, str> {
@@ -66,7 +157,16 @@ impl Policy {
 
     /// Whether others may get the response, as far as its head tells.
     pub(super) fn judge(&self, response: &response::Parts) -> Result<(), Alone> {
-        let standard = self.judge_by_standard(response);
+        self.judge_with(response, None)
+    }
+
+    /// The same, once its trailers are there: what they say is judged as if the head had said it.
+    pub(super) fn judge_with(
+        &self,
+        response: &response::Parts,
+        trailers: Option<&HeaderMap>,
+    ) -> Result<(), Alone> {
+        let standard = self.judge_by_standard(response, trailers);
         match &self.responses {
             None => standard,
             Some(may) if may(response, standard.is_ok()) => Ok(()),
@@ -74,24 +174,16 @@ impl Policy {
         }
     }
 
-    fn judge_by_standard(&self, response: &response::Parts) -> Result<(), Alone> {
-        let headers = &response.headers;
+    fn judge_by_standard(
+        &self,
+        response: &response::Parts,
+        trailers: Option<&HeaderMap>,
+    ) -> Result<(), Alone> {
         if !self.statuses.contains(&response.status) {
             return Err(Alone::Status(response.status));
         }
-        for (name, value) in headers {
-            let is_private = match name {
-                name if *name == SET_COOKIE => true,
-                name if *name == CACHE_CONTROL => says(value, &["private", "no-store", "no-cache"]),
-                // It varies on anything, or on nobody knows what.
-                name if *name == VARY => varied(value).any(|name| name.is_none()),
-                _ => false,
-            };
-            if is_private {
-                return Err(Alone::ResponseHeader(name.clone()));
-            }
-        }
-        Ok(())
+        judge_fields(&response.headers)?;
+        trailers.map_or(Ok(()), judge_fields)
     }
 
     /// Whether the body is to be gathered, as far as its length is known; and what that is.
@@ -101,6 +193,11 @@ impl Policy {
         response: &response::Parts,
         body: &impl Body,
     ) -> Result<Option<u64>, Alone> {
+        // Hardly any response has it, and few have many headers: looking at their names is cheaper than a search.
+        let has_it = response.headers.keys().any(|name| *name == INCREMENTAL);
+        if has_it && is_incremental(&response.headers, &INCREMENTAL) {
+            return Err(Alone::ResponseHeader(INCREMENTAL));
+        }
         // The answer to a HEAD in HTTP/2 has a body whose hint is what `Content-Length` says, and that has ended.
         let exact = if body.is_end_stream() { Some(0) } else { body.size_hint().exact() };
         let declared = declared_length(key, &response.headers);
@@ -116,16 +213,81 @@ impl Policy {
         }
     }
 
-    /// The headers that a response varies on and in which requests with the same key may differ, in an order
-    /// of their own.
-    pub(super) fn varies_on(&self, response: &HeaderMap) -> Vec<HeaderName> {
-        let may_differ =
-            |name: &HeaderName| !matches!(self.rule(name), HeaderRule::Key | HeaderRule::Alone);
-        let values = response.get_all(VARY).iter();
-        let mut names: Vec<_> = values.flat_map(varied).flatten().filter(may_differ).collect();
-        names.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+    /// The headers that a response varies on and in which requests with the same key may differ, sorted.
+    pub(super) fn varies_on(
+        &self,
+        response: &HeaderMap,
+        trailers: Option<&HeaderMap>,
+    ) -> Vec<HeaderName> {
+        let may_differ = |name: &HeaderName| {
+            use HeaderRule::{Alone, Key, Normalized};
+            !matches!(self.rule(name), Key | Alone | Normalized(_))
+        };
+        let names_of = |fields: &HeaderMap, names: &mut Vec<_>| {
+            let values = fields.get_all(VARY).iter();
+            names.extend(values.flat_map(varied).flatten().filter(may_differ));
+        };
+        let mut names = Vec::new();
+        names_of(response, &mut names);
+        if let Some(trailers) = trailers {
+            names_of(trailers, &mut names);
+        }
+        names.sort_by(|a: &HeaderName, b| a.as_str().cmp(b.as_str()));
         names.dedup();
         names
+    }
+}
+
+/// Those of the head, or the trailers.
+fn judge_fields(fields: &HeaderMap) -> Result<(), Alone> {
+    for (name, value) in fields {
+        let is_private = match name {
+            name if *name == SET_COOKIE => true,
+            name if *name == CACHE_CONTROL => says(value, &["private", "no-store", "no-cache"]),
+            // It varies on anything, or on nobody knows what.
+            name if *name == VARY => varied(value).any(|name| name.is_none()),
+            name if *name == GRPC_STATUS => value != "0",
+            _ => false,
+        };
+        if is_private {
+            return Err(Alone::ResponseHeader(name.clone()));
+        }
+    }
+    Ok(())
+}
+
+/// Content of a `GET` or `HEAD` has no meaning, and servers differ in what they make of it (RFC 9110, 9.3.1).
+fn gives_content_a_meaning(method: &Method) -> bool {
+    *method != Method::GET && *method != Method::HEAD
+}
+
+/// Such as `Content-Type` and `Content-Encoding`: the same content with another one is another request.
+fn describes_content(name: &HeaderName) -> bool {
+    *name != CONTENT_LENGTH && name.as_str().starts_with("content-")
+}
+
+/// What a request wants of caches (RFC 9111, 5.2.1).
+enum Directives {
+    NoStore,
+    NoCache,
+    /// A cache behind might answer it with what it would not give to other requests.
+    Bending,
+    Harmless,
+}
+
+impl Directives {
+    fn of(value: &HeaderValue) -> Self {
+        const BENDING: [&str; 4] =
+            ["max-stale", "no-transform", "only-if-cached", "stale-if-error"];
+        if says(value, &["no-store"]) {
+            Self::NoStore
+        } else if says(value, &["no-cache"]) {
+            Self::NoCache
+        } else if says(value, &BENDING) {
+            Self::Bending
+        } else {
+            Self::Harmless
+        }
     }
 }
 

@@ -8,10 +8,10 @@ use std::{
     sync::Arc,
 };
 
-use http::{HeaderName, HeaderValue, header::HOST, request::Parts};
+use http::{HeaderName, HeaderValue, Version, header::HOST, request::Parts};
 
-/// What tells requests apart: the method, the authority, path and query, and the headers that the
-/// [`Policy`](super::Policy) has in its keys.
+/// What tells requests apart: the method, the authority, path and query, the headers that the
+/// [`Policy`](super::Policy) has in its keys, and the content if it is read.
 ///
 /// Keys are compared in full, byte by byte; a hash only says where to look. Each part is written with its
 /// length before it, so that requests that differ in any part never spell the same key.
@@ -46,6 +46,17 @@ impl Key {
                 spelling.part(value);
             }
         }
+        spelling.done()
+    }
+
+    /// The same key, with the content of the request.
+    pub(super) fn with_content(&self, content: &[u8]) -> Self {
+        let mut spelling = Spelling::begin();
+        spelling.key.extend_from_slice(self.key());
+        // No header has this name, and nothing else in a key has.
+        spelling.part(b" ");
+        spelling.part(content);
+        spelling.ignored.extend_from_slice(&self.bytes[self.length..]);
         spelling.done()
     }
 
@@ -188,7 +199,14 @@ impl Spelling {
         self.key[start..].make_ascii_lowercase();
         // Handlers that see `https` redirect to it. HTTP/1.1 says neither on the wire.
         let scheme = request.uri.scheme_str().filter(|scheme| *scheme != "http");
-        self.part(scheme.unwrap_or_default().as_bytes());
+        // Handlers may see that a client speaks HTTP/1.0, and answer it in another way. Later versions are the
+        // same to them. No scheme has a space in it.
+        let scheme = scheme.unwrap_or_default();
+        if request.version < Version::HTTP_11 {
+            self.part(format!("{scheme} 1.0").as_bytes());
+        } else {
+            self.part(scheme.as_bytes());
+        }
         Some(())
     }
 
@@ -212,7 +230,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::tower::Policy;
+    use crate::tower::{Policy, judge::Content};
 
     /// What a request may consist of, with parts that look like the seams between others.
     #[derive(Debug, Clone, PartialEq)]
@@ -266,9 +284,10 @@ mod tests {
         for agent in agents {
             request = request.header("user-agent", agent);
         }
-        let (request, ()) = request.body(()).unwrap().into_parts();
+        let (mut request, ()) = request.body(()).unwrap().into_parts();
         let custom = parts.custom.clone();
-        Policy::new().key(move |_| Some(custom.clone())).key_of(&request, false).unwrap()
+        let policy = Policy::new().key(move |_| Some(custom.clone()));
+        policy.key_of(&mut request, Content::Absent).unwrap()
     }
 
     #[test]
@@ -278,7 +297,8 @@ mod tests {
             for host in hosts {
                 request = request.header(HOST, *host);
             }
-            Policy::new().key_of(&request.body(()).unwrap().into_parts().0, false).ok()
+            let (mut request, ()) = request.body(()).unwrap().into_parts();
+            Policy::new().key_of(&mut request, Content::Absent).ok()
         };
         let one = key("http://example.org/", &[]);
         assert!(one.is_some());

@@ -16,6 +16,8 @@ use super::Key;
 pub(super) enum Remembered {
     /// Not to be shared. Its requests run alone, so that they do not wait for each other in vain.
     Alone,
+    /// The same, by what only the trailers said: a head that may be shared proves nothing.
+    AloneAtTheEnd,
     /// Different for different values of these headers, which then belong into the key.
     Varies(Arc<[HeaderName]>),
 }
@@ -35,6 +37,10 @@ impl Memory {
     pub(super) fn recall(&self, key: &Key) -> Option<Remembered> {
         let (until, remembered) = self.keys.get()?.get(key)?;
         (Instant::now() < until).then_some(remembered)
+    }
+
+    pub(super) fn is_alone_at_the_end(&self, key: &Key) -> bool {
+        matches!(self.recall(key), Some(Remembered::AloneAtTheEnd))
     }
 
     pub(super) fn forget(&self, key: &Key) {
@@ -75,11 +81,11 @@ mod tests {
     use http::Request;
 
     use super::*;
-    use crate::tower::Policy;
+    use crate::tower::{Policy, judge::Content};
 
     fn key(n: usize) -> Key {
-        let (request, ()) = Request::get(format!("/{n}")).body(()).unwrap().into_parts();
-        Policy::new().key_of(&request, false).unwrap()
+        let (mut request, ()) = Request::get(format!("/{n}")).body(()).unwrap().into_parts();
+        Policy::new().key_of(&mut request, Content::Absent).unwrap()
     }
 
     #[tokio::test(start_paused = true)]
@@ -122,8 +128,8 @@ mod tests {
         assert!((1..=100).contains(&remembered), "{remembered} of 100");
         // Nobody fills it with long keys, either.
         let long = format!("/{}", "x".repeat(LONGEST_KEY));
-        let (request, ()) = Request::get(long).body(()).unwrap().into_parts();
-        let long = Policy::new().key_of(&request, false).unwrap();
+        let (mut request, ()) = Request::get(long).body(()).unwrap().into_parts();
+        let long = Policy::new().key_of(&mut request, Content::Absent).unwrap();
         memory.remember(&long, Remembered::Alone, Duration::MAX);
         assert!(memory.recall(&long).is_none());
         let none = Memory::new(0);

@@ -33,7 +33,7 @@
 //!    An execution that [failed](Policy::failure) is neither: its followers meet in one new flight, together with
 //!    newcomers. If that fails too, they get a response of the layer with the failure's status and `Retry-After`.
 //! 4. Otherwise the body is gathered, and everybody gets the response: clones of status and headers, and of
-//!    one [`Bytes`](bytes::Bytes). Headers that are about one connection or that [name one
+//!    one [`Bytes`](bytes::Bytes). Headers and trailers that are about one connection or that [name one
 //!    request](Policy::response_header) stay with the request that was executed, and so do extensions except those
 //!    that the policy [names](Policy::extension).
 //!
@@ -53,16 +53,20 @@
 //!
 //! | Requests | | Why, and where it is from |
 //! |---|---|---|
-//! | `GET` and `HEAD` share | [`method`](Policy::method) | They change nothing ([9110, 9.2.1][s9.2.1]); others must reach the server ([9111, 4][c4]) |
-//! | with a body, or headers that declare one: alone | | It has no defined meaning in a `GET`, but services read it ([9110, 9.3.1][s9.3.1]) |
+//! | `GET`, `HEAD` and `QUERY` share | [`method`](Policy::method) | They change nothing ([9110, 9.2.1][s9.2.1], [10008][query]); others must reach the server ([9111, 4][c4]) |
+//! | `GET` and `HEAD` with a body, or headers that declare one: alone | | It has no defined meaning there, but services read it ([9110, 9.3.1][s9.3.1]) |
+//! | others with a body: alone, or the content is in the key | [`request_bodies`](CoalesceLayer::request_bodies) | It is what a `QUERY` asks for; [below](#requests-with-a-body) |
 //! | `Authorization`, `Proxy-Authorization`: alone | [`header`](Policy::header) | Must not be reused for others ([9111, 3.5][c3.5]); *not even where the response allows it* |
 //! | `Cookie`: *alone* | `header` | The RFCs allow to share; what a session sees is its own all the same |
 //! | `Range`, `If-Range`: alone | `header` | Asks for a part ([9110, 14.2][s14.2]) |
 //! | `If-Match`, `If-None-Match`, `If-Modified-Since`, `If-Unmodified-Since`: alone | `header` | About the copy that this client has ([9110, 13.1][s13.1]); to others a 304 is an empty page |
-//! | `Cache-Control: no-store` or `no-cache`, `Pragma: no-cache`: alone | `header` | The client wants an answer of its own ([9111, 5.2.1][c5.2.1], [5.4][c5.4]) |
+//! | `Cache-Control: no-store` or `no-cache`, `Pragma: no-cache`: alone | `header`, [`share_no_cache`](Policy::share_no_cache) | The client wants an answer of its own ([9111, 5.2.1][c5.2.1], [5.4][c5.4]) |
+//! | `Cache-Control: max-stale`, `only-if-cached`, `stale-if-error`, `no-transform`: in the key | `header` | A cache behind the layer answers these requests otherwise ([9111, 5.2.1][c5.2.1]) |
+//! | `Connection` that nominates more than the usual options, or is malformed: alone | `header` | Services that are intermediaries remove the nominated headers ([9110, 7.6.1][s7.6.1]): one client would decide which of its headers others do without |
+//! | `Incremental: ?1`: alone | `header` | The client wants the response as it is made ([10036][incremental]) |
 //! | `Upgrade`: alone | `header` | About this connection ([9110, 7.8][s7.8]) |
 //! | more than one `Host`, one that differs from the URI's, or a user in it: *alone* | | Services differ in which they read ([9112, 3.2.2][m3.2.2]) |
-//! | Key: method, authority, path and query | [`target`](Policy::target), [`key`](Policy::key) | What a cache's key has at least ([9111, 2][c2]); whether it is `https` too, where the URI says so |
+//! | Key: method, authority, path and query | [`target`](Policy::target), [`key`](Policy::key) | What a cache's key has at least ([9111, 2][c2]); whether it is `https` too, where the URI says so, and whether it is HTTP/1.0, which handlers see |
 //! | Key: *all other headers* but [some](Policy::header) that name connections, programs, ways and traces | `header`, [`unlisted`](Policy::unlisted) | `Accept` and the like ask for a representation, *also where the response forgets to say `Vary`*. `X-Api-Key`, `X-Forwarded-User`, `Cf-Access-Jwt-Assertion` and a hundred others tell users apart, and no list of them is complete. What frameworks read in place of the URI (`X-Forwarded-Host`, `X-Original-URL`, `X-HTTP-Method-Override`) lets one client spoil the response of others if it is not in the key: [web cache poisoning][kettle], [CVE-2018-14773][symfony] |
 //!
 //! | Responses | | |
@@ -74,9 +78,12 @@
 //! | `Cache-Control: private`, `no-store`, `no-cache`: alone | `responses` | For a single user; must not satisfy any other request ([9111, 5.2.2][c5.2.2]). `private="x"` counts as `private`, as most caches do, and so does what is written against the grammar (`no-cache; private`) |
 //! | `Vary: *`, or what is no list of names: alone | `responses` | Anything may have played a role ([9110, 12.5.5][s12.5.5]) |
 //! | `Vary` on headers outside of the key | `header` | Goes to those with the same values, byte for byte ([9111, 4.1][c4.1]); the others meet again under a key with their own. Remembered for the next |
+//! | `grpc-status` other than 0: alone, or a failure | `responses`, [`failure`](Policy::failure) | The call has failed, whatever the status of HTTP is |
+//! | trailers that say one of these: alone | `responses` | They say it late, but mean the same ([9110, 6.5][s6.5]) |
+//! | `Incremental: ?1`: alone | | It passes through as it comes ([10036][incremental]) |
 //! | `text/event-stream`, bodies of unknown length: alone | [`streams`](Policy::streams) | They may never end; they pass through as they come |
 //! | a body that is larger than 1 MiB: alone | [`max_body`](Policy::max_body) | Memory; what was gathered is passed on with the rest. The lack of it: [CVE-2026-2581][undici] |
-//! | an error of the service, or a body that breaks off: a failure, too | `retries` | It belongs to the request that was executed. The followers share one retry, and get 502 if that fails |
+//! | an error of the service, or a body that breaks off: a failure, too | `retries` | It belongs to the request that was executed. Its client gets the head and the bytes that there were, and sees that the rest is missing: HTTP/1.1 closes the connection, HTTP/2 resets the stream. The followers share one retry, and get 502 if that fails |
 //! | a panic: to the request that was executed | [`refusal`](Policy::refusal) | The followers get 500 immediately. It is more likely a bug than a moment, so it is not tried again |
 //! | `X-Request-Id`, `Traceparent` and [others](Policy::response_header): stay with one request | [`response_header`](Policy::response_header) | They name the request that was executed. A follower gets its own value if it was an echo, and none otherwise |
 //!
@@ -89,11 +96,46 @@
 //! Keys are compared in full, part by part, never by a hash alone, and each part has its length before it:
 //! glued together, different requests make the same key ([CVE-2026-39972][mercure]).
 //!
+//! # Requests with a body
+//!
+//! The bodies of `QUERY` are read, and those of other methods that the policy [shares](Policy::method), except `GET`
+//! and `HEAD`. The layer must be able to give them back to the service: with the feature `axum` it knows the bodies of
+//! axum; otherwise it is [told how](CoalesceLayer::request_bodies). Requests share if their content is the
+//! same, byte for byte, and so is the rest of the key with all `Content-*` headers. [`Policy::content`] puts
+//! something else in its place, or keeps a request from sharing.
+//!
+//! A body runs alone that is larger than [`max_request_body`](Policy::max_request_body), has trailers, or breaks off.
+//! The service gets all of it, as it came; a request that is too large is not held back.
+//!
+//! Unary calls of gRPC are such requests. This shares those of the methods that change nothing:
+//!
+//! ```
+//! use http::{HeaderName, Method};
+//! use shardflight::tower::{CoalesceLayer, HeaderRule, Policy};
+//! use tonic::{body::Body, transport::Server};
+//!
+//! let policy = Policy::new()
+//!     .method(Method::POST)
+//!     .requests(|request| request.uri.path() == "/shop.Catalogue/Search")
+//!     // The deadline of one client ends its execution for all, and then the others run by themselves.
+//!     .header(HeaderName::from_static("grpc-timeout"), HeaderRule::Ignore)
+//!     .streams(true); // its responses have no length
+//! let layer = CoalesceLayer::with_policy(policy).request_bodies(Body::new);
+//! let server = Server::builder().layer(layer);
+//! # drop(server);
+//! ```
+//!
+//! A streaming call has no end that the layer could wait for: let `requests` name the unary ones. A call that
+//! fails is not shared; with a status [such as](Policy::failure) `UNAVAILABLE` its followers share one retry.
+//! Credentials in its metadata count as they do in any header. gRPC-Web has the status of a call in the body, which
+//! the layer does not look at: it belongs outside, with the layer behind it.
+//!
 //! # Limits
 //!
 //! | | Default | Beyond it |
 //! |---|---|---|
 //! | [`max_body`](Policy::max_body) | 1 MiB | alone, as above |
+//! | [`max_request_body`](Policy::max_request_body) | 64 KiB | alone, as above |
 //! | [`max_followers`](Policy::max_followers) of a flight | 10,000 | 503 with `Retry-After: 1`, at once |
 //! | [`patience`](Policy::patience) of a follower | 30 s | it is executed by a new flight, together with all that lost theirs |
 //! | [`max_age`](Policy::max_age) of a flight | 30 s | nobody joins it; the next request replaces it |
@@ -112,7 +154,9 @@
 //!   authorisation, rate limits and logs. **A check inside the service runs once for all who share.**
 //! - *Inside*: what is about executions, such as limits of concurrency, timeouts of the back end, retries.
 //! - Compression, and whatever else makes bodies of unknown length, is best outside: what is compressed inside
-//!   is a stream, and streams are not shared.
+//!   is a stream, and streams are not shared. `Accept-Encoding` is in the key, and clients differ in it, so take it
+//!   away inside: `.header(ACCEPT_ENCODING, HeaderRule::Normalized(|_| None))`. If the service compresses itself,
+//!   [a function](HeaderRule::Normalized) that picks one coding lets all clients share that accept it.
 //! - Outer layers see how each response was come by: [`Coalesced`] is among its extensions.
 //!
 //! # When a service fails
@@ -214,7 +258,8 @@
 //! - users are told apart by something that is in no header: a certificate of the client's, its address, an
 //!   extension that an outer layer has made. (Or put it into the key.) The headers in which balancers pass
 //!   the client's address on, `X-Forwarded-For` and the like, are not in the key, because there they are
-//!   different for each client: if your handlers read them, give them [`HeaderRule::Key`]. Services that leave out both `Vary` and `Cache-Control` on private pages are how shared
+//!   different for each client: if your handlers read them, give them [`HeaderRule::Key`]. The same goes for all
+//!   headers that are [ignored](Policy::header). Services that leave out both `Vary` and `Cache-Control` on private pages are how shared
 //!   caches [gave pages to the wrong people][railway];
 //! - the handler checks who may see the answer, and a follower would get around it;
 //! - a `GET` does something that each client wants for itself: a counter, a token, an entry in an audit;
@@ -238,7 +283,10 @@
 //!   sharing. [`CoalesceLayer::in_flight`] shows whether one target is there several times; give the header
 //!   [`HeaderRule::Ignore`].
 //! - A request joins what is under way, which may have read what it wants to see changed. A client that has just
-//!   written says `Cache-Control: no-cache`.
+//!   written says `Cache-Control: no-cache`, unless the policy [shares](Policy::share_no_cache) that.
+//! - A body that ends earlier than it said, without an error, ends that way for the request that was executed. Over
+//!   HTTP/2 only its `Content-Length` then tells that it is not whole.
+//! - A request whose body is read waits for all of it. What bounds that time is the server.
 //! - The authority is that of the URI (HTTP/2) or that of `Host` (HTTP/1.1), and both share. A service that reads
 //!   `Host` alone sees none in HTTP/2, with or without the layer.
 //! - A request that a service makes to itself over a socket or through a `Buffer`, in another task, and that
@@ -248,6 +296,8 @@
 //! - The patience of a follower needs tokio's timer. With [`Duration::MAX`](std::time::Duration::MAX) the layer
 //!   needs no runtime.
 //!
+//! [s6.5]: https://www.rfc-editor.org/rfc/rfc9110#section-6.5
+//! [s7.6.1]: https://www.rfc-editor.org/rfc/rfc9110#section-7.6.1
 //! [s7.8]: https://www.rfc-editor.org/rfc/rfc9110#section-7.8
 //! [s9.2.1]: https://www.rfc-editor.org/rfc/rfc9110#section-9.2.1
 //! [s9.3.1]: https://www.rfc-editor.org/rfc/rfc9110#section-9.3.1
@@ -265,6 +315,8 @@
 //! [c5.4]: https://www.rfc-editor.org/rfc/rfc9111#section-5.4
 //! [c7.2]: https://www.rfc-editor.org/rfc/rfc9111#section-7.2
 //! [c7.3]: https://www.rfc-editor.org/rfc/rfc9111#section-7.3
+//! [query]: https://www.rfc-editor.org/rfc/rfc10008
+//! [incremental]: https://www.rfc-editor.org/rfc/rfc10036
 //! [m3.2.2]: https://www.rfc-editor.org/rfc/rfc9112#section-3.2.2
 //! [kettle]: https://portswigger.net/research/practical-web-cache-poisoning
 //! [symfony]: https://nvd.nist.gov/vuln/detail/CVE-2018-14773
@@ -277,17 +329,22 @@
 
 mod answer;
 mod body;
+mod connection;
 mod error;
 mod execution;
 mod failure;
 mod future;
+mod grpc;
+mod incremental;
 mod judge;
 mod key;
 mod layer;
 mod memory;
 mod own_headers;
+mod pause;
 mod policy;
 mod report;
+mod request_body;
 mod retry;
 mod service;
 
@@ -300,5 +357,6 @@ pub use self::{
     layer::CoalesceLayer,
     own_headers::ResponseHeaderRule,
     policy::{HeaderRule, Policy},
+    request_body::{KnownBodies, Replayed, RequestBody},
     service::Coalesce,
 };

@@ -1,8 +1,11 @@
 //! `Policy`: which requests share, which responses may be shared, and the limits.
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, HashSet},
     fmt,
+    hash::{Hash, Hasher},
+    mem, ptr,
     sync::Arc,
     time::Duration,
 };
@@ -10,15 +13,15 @@ use std::{
 use ahash::RandomState;
 use bytes::Bytes;
 use http::{
-    Extensions, HeaderName, Method, Response, StatusCode, Uri,
+    Extensions, HeaderName, HeaderValue, Method, Response, StatusCode, Uri,
     header::{
-        AUTHORIZATION, CACHE_CONTROL, COOKIE, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
-        IF_UNMODIFIED_SINCE, PRAGMA, PROXY_AUTHORIZATION, RANGE, UPGRADE,
+        AUTHORIZATION, CACHE_CONTROL, CONNECTION, COOKIE, IF_MATCH, IF_MODIFIED_SINCE,
+        IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, PRAGMA, PROXY_AUTHORIZATION, RANGE, UPGRADE,
     },
     request, response,
 };
 
-use super::{Refusal, own_headers::TRACES};
+use super::{Refusal, grpc, incremental::INCREMENTAL, own_headers::TRACES};
 
 /// What a [`Policy`] makes of a header of a request.
 ///
@@ -31,21 +34,74 @@ use super::{Refusal, own_headers::TRACES};
 ///     .header(RANGE, HeaderRule::Ignore); // and the service knows no ranges
 /// # drop(policy);
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum HeaderRule {
     /// Its values are in the key: only requests with the same ones share.
     Key,
     /// A request that has it runs alone.
     Alone,
-    /// A request in which it says `no-store` or `no-cache` runs alone.
+    /// It is read as `Cache-Control` is. A request in which it says `no-store` or `no-cache` runs alone. Its value
+    /// is in the key if it says `max-stale`, `only-if-cached`, `stale-if-error` or `no-transform`, with which a
+    /// cache behind might answer what it would not answer to others.
     Directives,
+    /// It is read as `Connection` is. A request in which it nominates a header runs alone, because a service that
+    /// removes nominated headers, as intermediaries do, sees another request than its key says. The usual options
+    /// change nothing: `close`, `keep-alive`, `te`, `upgrade`, `trailer`, `transfer-encoding`,
+    /// `proxy-connection`, `http2-settings`. A policy that puts one of those into the key puts `Connection` there,
+    /// too.
+    Nominations,
+    /// It is read as `Incremental` is. A request in which it is true (`?1`) runs alone; anything else is in the key.
+    Incremental,
+    /// The function's value for it is in the key, and takes its place in the request that the service sees. `None`
+    /// removes the header.
+    ///
+    /// The function gets all lines of the header as one list, with `, ` between them. It is not called where the
+    /// header is absent, and a request in which the header is not text runs alone. A request that runs alone by
+    /// another rule reaches the service as it was.
+    ///
+    /// ```
+    /// use http::{HeaderValue, header::ACCEPT_ENCODING};
+    /// use shardflight::tower::{HeaderRule, Policy};
+    ///
+    /// // `gzip, br` and `br, gzip, zstd` share, and the service compresses with a coding that both accept.
+    /// // An element with a weight is not accepted here: `br;q=0` means the opposite.
+    /// fn coding(accepted: &str) -> Option<HeaderValue> {
+    ///     let accepts = |coding| accepted.split(',').any(|one| one.trim() == coding);
+    ///     let coding = ["br", "gzip"].into_iter().find(|coding| accepts(*coding))?;
+    ///     Some(HeaderValue::from_static(coding))
+    /// }
+    /// let policy = Policy::new().header(ACCEPT_ENCODING, HeaderRule::Normalized(coding));
+    ///
+    /// // Nothing inside of the layer is to compress: it sees no `Accept-Encoding` at all.
+    /// let policy = policy.header(ACCEPT_ENCODING, HeaderRule::Normalized(|_| None));
+    /// # drop(policy);
+    /// ```
+    Normalized(fn(&str) -> Option<HeaderValue>),
     /// It is not looked at, unless a response turns out to vary on it.
     Ignore,
 }
 
+/// Functions are compared by their address.
+impl PartialEq for HeaderRule {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Normalized(one), Self::Normalized(other)) => ptr::fn_addr_eq(*one, *other),
+            _ => mem::discriminant(self) == mem::discriminant(other),
+        }
+    }
+}
+
+impl Eq for HeaderRule {}
+
+impl Hash for HeaderRule {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        mem::discriminant(self).hash(state);
+    }
+}
+
 /// The methods that are shared.
-const METHODS: [Method; 2] = [Method::GET, Method::HEAD];
+const METHODS: [Method; 3] = [Method::GET, Method::HEAD, Method::QUERY];
 
 /// Those that a cache may keep without being told so (RFC 9110, 15.1), without 206, which is a part of something,
 /// 414, which is about one request, and 501, which is a failure.
@@ -78,18 +134,14 @@ const ALONE: [HeaderName; 10] = [
 /// What handlers do not make a response of. Everything else is in the key: a header that is missing here costs
 /// executions that could have been saved, one that is missing in a list of those that tell users apart
 /// would give one user the response of another.
-const IGNORED: [&str; 40] = [
+const IGNORED: [&str; 36] = [
     // It is about the connection, or said elsewhere.
     "alt-used",
-    "connection",
     "content-length",
-    "content-type",
     "host",
     "http2-settings",
     "keep-alive",
-    "max-forwards",
     "priority",
-    "proxy-connection",
     "te",
     "trailer",
     "transfer-encoding",
@@ -126,6 +178,7 @@ const IGNORED: [&str; 40] = [
 
 type KeyOf = dyn Fn(&request::Parts) -> Option<String> + Send + Sync;
 type TargetOf = dyn Fn(&Uri) -> String + Send + Sync;
+type ContentOf = dyn for<'a> Fn(&request::Parts, &'a [u8]) -> Option<Cow<'a, [u8]>> + Send + Sync;
 type MayRequest = dyn Fn(&request::Parts) -> bool + Send + Sync;
 type MayResponse = dyn Fn(&response::Parts, bool) -> bool + Send + Sync;
 type Refuse = dyn Fn(Refusal) -> Response<Bytes> + Send + Sync;
@@ -169,6 +222,8 @@ pub struct Policy {
     pub(super) own_headers: HashSet<HeaderName, RandomState>,
     pub(super) responses: Option<Arc<MayResponse>>,
     pub(super) shares_streams: bool,
+    pub(super) shares_no_cache: bool,
+    pub(super) content: Option<Arc<ContentOf>>,
     pub(super) extensions: Vec<CopyExtension>,
     pub(super) refusal: Option<Arc<Refuse>>,
     pub(super) limits: Limits,
@@ -177,6 +232,7 @@ pub struct Policy {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     pub(super) max_body: usize,
+    pub(super) max_request_body: usize,
     pub(super) max_followers: usize,
     pub(super) patience: Duration,
     pub(super) max_age: Duration,
@@ -189,6 +245,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_body: 1 << 20,
+            max_request_body: 64 << 10,
             max_followers: 10_000,
             patience: Duration::from_secs(30),
             max_age: Duration::from_secs(30),
@@ -206,7 +263,13 @@ impl Policy {
         let ignored = ignored.map(|name| (HeaderName::from_static(name), HeaderRule::Ignore));
         let alone = ALONE.map(|name| (name, HeaderRule::Alone));
         let directives = [CACHE_CONTROL, PRAGMA].map(|name| (name, HeaderRule::Directives));
-        let rules = ignored.chain(alone).chain(directives);
+        let read = [
+            (CONNECTION, HeaderRule::Nominations),
+            // Some servers read it as they read `Connection`.
+            (HeaderName::from_static("proxy-connection"), HeaderRule::Nominations),
+            (INCREMENTAL, HeaderRule::Incremental),
+        ];
+        let rules = ignored.chain(alone).chain(directives).chain(read);
         Self {
             methods: METHODS.into(),
             rules: rules.collect(),
@@ -219,15 +282,19 @@ impl Policy {
             own_headers: TRACES.map(HeaderName::from_static).into_iter().collect(),
             responses: None,
             shares_streams: false,
+            shares_no_cache: false,
+            content: None,
             extensions: Vec::new(),
             refusal: None,
             limits: Limits::default(),
         }
     }
 
-    /// Shares requests of this method, too. Those that have a body run alone all the same.
+    /// Shares requests of this method, too. Those that have a body share if the layer
+    /// [reads it](super#requests-with-a-body), and run alone otherwise.
     ///
-    /// Only for methods that change nothing: of those that share, one is executed.
+    /// Only for methods that change nothing: of those that share, one is executed. Where some requests of a method
+    /// change something, [`requests`](Self::requests) or [`content`](Self::content) has to tell them apart.
     pub fn method(mut self, method: Method) -> Self {
         self.methods.push(method);
         self
@@ -242,8 +309,8 @@ impl Policy {
     /// `range`, `if-range`, `if-match`, `if-none-match`, `if-modified-since`, `if-unmodified-since`, `upgrade`.
     ///
     /// These are not looked at, because they say nothing that handlers make a response of, or are different for
-    /// each client behind a balancer: `alt-used`, `connection`, `content-length`, `content-type`, `host`,
-    /// `http2-settings`, `keep-alive`, `max-forwards`, `priority`, `proxy-connection`, `te`, `trailer`,
+    /// each client behind a balancer: `alt-used`, `content-length`, `host`,
+    /// `http2-settings`, `keep-alive`, `priority`, `te`, `trailer`,
     /// `transfer-encoding`, `dnt`, `referer`, `sec-ch-ua`, `sec-ch-ua-mobile`, `sec-ch-ua-platform`,
     /// `sec-fetch-user`, `sec-gpc`, `upgrade-insecure-requests`, `user-agent`, `cdn-loop`, `cf-connecting-ip`,
     /// `cf-connecting-ipv6`, `fastly-client-ip`, `fly-client-ip`, `true-client-ip`, `via`,
@@ -257,7 +324,10 @@ impl Policy {
     /// `x-datadog-tags`, `x-datadog-trace-id`, `x-ot-span-context`, `x-request-id`, `x-trace-id`,
     /// `x-varnish`, `x-vercel-id`.
     ///
-    /// `Cache-Control` and `Pragma` are read for their directives, and [all others](Self::unlisted) are in the key.
+    /// `Cache-Control` and `Pragma` are [read for their directives](HeaderRule::Directives), `Connection` and
+    /// `Proxy-Connection` for the headers that they [nominate](HeaderRule::Nominations), and [`Incremental`](HeaderRule::Incremental) for whether
+    /// it is true. [All others](Self::unlisted) are in the key. Where a body is read, the headers that describe it
+    /// (`content-type`, `content-encoding`, ...) are not ignored.
     ///
     /// ```
     /// use http::header::{AUTHORIZATION, FORWARDED};
@@ -296,7 +366,8 @@ impl Policy {
     }
 
     /// Adds something to the key that tells requests apart: what an earlier layer has found out and put
-    /// into the request's extensions, say. A request for which it is `None` runs alone.
+    /// into the request's extensions, say. A request for which it is `None` runs alone; a function that can fail
+    /// turns its errors into `None`.
     ///
     /// ```
     /// use shardflight::tower::Policy;
@@ -313,6 +384,50 @@ impl Policy {
         of: impl Fn(&request::Parts) -> Option<String> + Send + Sync + 'static,
     ) -> Self {
         self.key = Some(Arc::new(of));
+        self
+    }
+
+    /// What stands in the key for the content of a request that the layer
+    /// [reads](super#requests-with-a-body), byte for byte the content by default.
+    ///
+    /// A request for which it is `None` or empty runs alone, so a function that finds nothing, or fails, never lets
+    /// all requests share. The rest of the key stays as it is: target, headers, and what [`key`](Self::key) adds.
+    ///
+    /// ```
+    /// use http::Method;
+    /// use shardflight::tower::Policy;
+    /// use std::borrow::Cow;
+    ///
+    /// // GraphQL: a document in the short form, `{ ... }`, is one query, and changes nothing.
+    /// let policy = Policy::new().method(Method::POST).content(|_, content| {
+    ///     content.starts_with(br#"{"query":"{"#).then_some(Cow::Borrowed(content))
+    /// });
+    /// # drop(policy);
+    /// ```
+    pub fn content(
+        mut self,
+        of: impl for<'a> Fn(&request::Parts, &'a [u8]) -> Option<Cow<'a, [u8]>> + Send + Sync + 'static,
+    ) -> Self {
+        self.content = Some(Arc::new(of));
+        self
+    }
+
+    /// Whether requests that say `no-cache` share, too, with each other: `Cache-Control: no-cache` and
+    /// `Pragma: no-cache` are one to the key. The default is no. Requests with `no-store` run alone in any case.
+    ///
+    /// `no-cache` forbids an answer from a store, and the layer keeps none. They do not share with requests that do
+    /// not say it, because a cache behind the layer answers those from its store. But a request still joins an
+    /// execution that began before it: a client that has just written, and says `no-cache` to see it, may get what
+    /// was read before. So this is for services whose clients say it out of habit, as browsers do that reload.
+    ///
+    /// ```
+    /// use shardflight::tower::Policy;
+    ///
+    /// let policy = Policy::new().share_no_cache(true);
+    /// # drop(policy);
+    /// ```
+    pub fn share_no_cache(mut self, are_shared: bool) -> Self {
+        self.shares_no_cache = are_shared;
         self
     }
 
@@ -351,7 +466,8 @@ impl Policy {
     }
 
     /// Has the last word on a response: `may` gets its head, and whether the rules about the status,
-    /// `Set-Cookie`, `Cache-Control` and `Vary: *` would share it.
+    /// `Set-Cookie`, `Cache-Control`, `grpc-status` and `Vary: *` would share it. If the body has trailers it is
+    /// asked a second time, with the same head and what the rules say of head and trailers together.
     ///
     /// What it shares goes to everybody who asked for the same key. The limit of the body, and other
     /// values of `Vary`, are not overruled.
@@ -396,7 +512,8 @@ impl Policy {
         self
     }
 
-    /// Makes the responses that the layer answers itself.
+    /// Makes the responses that the layer answers itself. By default a call of gRPC gets a status of gRPC, and any
+    /// other request one line of text.
     ///
     /// ```
     /// use bytes::Bytes;
@@ -425,6 +542,16 @@ impl Policy {
     /// have more is not shared; what was gathered is passed on with the rest.
     pub fn max_body(mut self, bytes: usize) -> Self {
         self.limits.max_body = bytes;
+        self
+    }
+
+    /// How many bytes of a request's body are read for its key: 64 KiB by default. A request with more runs alone.
+    /// If its length says so it is not read at all; otherwise the service gets what was read and then the rest as
+    /// it comes. The memory of a body that is read is taken twice while its request waits, once for the key.
+    ///
+    /// Zero reads none: then all requests with a body run alone.
+    pub fn max_request_body(mut self, bytes: usize) -> Self {
+        self.limits.max_request_body = bytes;
         self
     }
 
@@ -479,9 +606,10 @@ impl Policy {
         to
     }
 
-    pub(super) fn refuse(&self, refusal: Refusal) -> Response<Bytes> {
+    pub(super) fn refuse(&self, refusal: Refusal, is_call: bool) -> Response<Bytes> {
         match &self.refusal {
             Some(make) => make(refusal),
+            None if is_call => grpc::response(&refusal),
             None => refusal.response(),
         }
     }
@@ -512,6 +640,7 @@ impl fmt::Debug for Policy {
             .field("failures", &self.failures)
             .field("own_headers", &self.own_headers)
             .field("shares_streams", &self.shares_streams)
+            .field("shares_no_cache", &self.shares_no_cache)
             .field("limits", &self.limits)
             .finish_non_exhaustive()
     }
@@ -525,7 +654,7 @@ mod tests {
     fn the_page_lists_every_header_that_has_a_rule() {
         let page = include_str!("policy.rs");
         for (name, rule) in &Policy::new().rules {
-            if *rule != HeaderRule::Directives {
+            if matches!(rule, HeaderRule::Alone | HeaderRule::Ignore) {
                 assert!(
                     page.contains(&format!("`{name}`")),
                     "{name} is not on the page of `header`"

@@ -11,7 +11,14 @@ use http::{Request, Response};
 use http_body::Body;
 use tower::Service;
 
-use super::{ResponseBody, ResponseFuture, execution::Waiting, layer::Shared, memory::Remembered};
+#[cfg(feature = "axum")]
+use super::request_body::read_known;
+use super::{
+    KnownBodies, Replayed, ResponseBody, ResponseFuture,
+    judge::Content,
+    layer::Shared,
+    request_body::{content_of, is_known, read},
+};
 
 /// A service whose concurrent requests for the same thing share one execution. Made by
 /// [`CoalesceLayer`](super::CoalesceLayer).
@@ -63,16 +70,18 @@ use super::{ResponseBody, ResponseFuture, execution::Waiting, layer::Shared, mem
 /// The response's future panics if the service does that executes its own request. Others get
 /// [`Refusal::Panicked`](super::Refusal::Panicked). It panics, too, where it waits for another request outside
 /// a tokio runtime with a timer, unless the [patience](super::Policy::patience) is without limit; and if it
-/// is polled after it has returned.
+/// is polled after it has returned. The body of a response that broke off while it was gathered panics in a tokio
+/// runtime without a timer, unless the patience is without limit.
 #[derive(Clone)]
-pub struct Coalesce<S> {
+pub struct Coalesce<S, R = KnownBodies> {
     inner: S,
     shared: Arc<Shared>,
+    bodies: R,
 }
 
-impl<S> Coalesce<S> {
-    pub(super) fn new(inner: S, shared: Arc<Shared>) -> Self {
-        Self { inner, shared }
+impl<S, R> Coalesce<S, R> {
+    pub(super) fn new(inner: S, shared: Arc<Shared>, bodies: R) -> Self {
+        Self { inner, shared, bodies }
     }
 
     /// The service behind.
@@ -91,7 +100,7 @@ impl<S> Coalesce<S> {
     }
 }
 
-impl<S: fmt::Debug> fmt::Debug for Coalesce<S> {
+impl<S: fmt::Debug, R> fmt::Debug for Coalesce<S, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Coalesce")
             .field("inner", &self.inner)
@@ -120,21 +129,51 @@ where
     fn call(&mut self, request: Request<B>) -> ResponseFuture<S, B> {
         // A clone, which nobody has asked whether it is ready: whoever executes it does.
         let service = self.inner.clone();
-        let (parts, body) = request.into_parts();
-        let judged = self.shared.policy.key_of(&parts, !body.is_end_stream());
-        let request = Request::from_parts(parts, body);
-        let key = match judged {
-            Ok(key) => key,
-            Err(why) => return ResponseFuture::alone(&self.shared, service, request, why),
-        };
-        let remembered = self.shared.memory.recall(&key);
-        let waiting = Waiting { shared: Arc::clone(&self.shared), key, service, request };
-        match remembered {
-            None => ResponseFuture::fly(waiting.key.clone(), waiting),
-            Some(Remembered::Varies(names)) => {
-                ResponseFuture::fly(waiting.key.varied(&names), waiting)
+        let (mut parts, body) = request.into_parts();
+        let shared = &self.shared;
+        let content = content_of(&body, is_known(&body), &shared.policy);
+        let judged = match shared.policy.key_of(&mut parts, content) {
+            #[cfg(feature = "axum")]
+            Ok(key) if content == Content::Read => {
+                let request = read_known(shared, key, parts, body);
+                return ResponseFuture::reading(Arc::clone(shared), service, request);
             }
-            Some(Remembered::Alone) => ResponseFuture::remembered(waiting),
-        }
+            judged => judged,
+        };
+        ResponseFuture::judged(shared, service, Request::from_parts(parts, body), judged)
+    }
+}
+
+impl<S, B, C> Service<Request<B>> for Coalesce<S, Replayed<B>>
+where
+    S: Service<Request<B>, Response = Response<C>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Send,
+    C: Body<Data = Bytes> + Send + 'static,
+    C::Error: Send + 'static,
+{
+    type Response = Response<ResponseBody<C>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S, B>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> ResponseFuture<S, B> {
+        let service = self.inner.clone();
+        let shared = &self.shared;
+        let (mut parts, body) = request.into_parts();
+        let content = content_of(&body, true, &shared.policy);
+        let judged = match shared.policy.key_of(&mut parts, content) {
+            Ok(key) if content == Content::Read => {
+                let request = read(shared, key, parts, body, self.bodies.rebuild);
+                return ResponseFuture::reading(Arc::clone(shared), service, request);
+            }
+            judged => judged,
+        };
+        ResponseFuture::judged(shared, service, Request::from_parts(parts, body), judged)
     }
 }

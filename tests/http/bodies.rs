@@ -1,60 +1,19 @@
 //! Bodies: which are gathered to be shared, which pass through as they come, and what becomes of those
-//! that are too large, slow, broken, or followed by trailers.
+//! that are too large, slow or broken.
 
-use std::{
-    collections::VecDeque,
-    io,
-    sync::{Arc, Mutex},
-};
+use std::io;
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response};
-use http_body_util::{
-    BodyExt,
-    channel::{Channel, Sender},
-};
+use http::{HeaderValue, Request, Response};
+use http_body_util::BodyExt;
 use shardflight::tower::{Alone, CoalesceLayer, Coalesced, Policy};
 use tower::{Layer, ServiceExt};
 
 use crate::{
     common::on_tokio,
-    net::{Execution, Flights, Origin, Site, answers, get, numbered, numbers},
+    net::{Flights, Origin, Prepared, answers, get, numbers, piecewise},
 };
-
-type Piecewise = Sender<Bytes, io::Error>;
-
-/// A body that the test sends piece by piece. There is room for one that has not been read.
-fn piecewise() -> (Piecewise, Body) {
-    let (sender, body) = Channel::new(1);
-    (sender, Body::new(body))
-}
-
-/// Executions answer with these, one after the other, and then with their number.
-#[derive(Clone, Default)]
-struct Prepared(Arc<Mutex<VecDeque<Response<Body>>>>);
-
-impl Prepared {
-    fn add(&self, body: Body, headers: &[(&'static str, &'static str)]) {
-        let mut response = Response::new(body);
-        for (name, value) in headers {
-            response.headers_mut().insert(*name, HeaderValue::from_static(value));
-        }
-        self.0.lock().expect("not poisoned").push_back(response);
-    }
-
-    /// A site that answers with them at once.
-    async fn site(&self, policy: Policy) -> Site {
-        let this = self.clone();
-        let site = Site::new(policy, move |execution: Execution| {
-            let prepared = this.0.lock().expect("not poisoned").pop_front();
-            prepared.unwrap_or_else(|| numbered(execution))
-        });
-        let site = site.await;
-        site.origin.gate.open();
-        site
-    }
-}
 
 const LARGE: usize = 100_000;
 
@@ -343,63 +302,6 @@ fn a_body_of_another_length_than_declared_is_the_leaders_alone() {
             }
             assert_eq!(origin.begun.get(), if is_shared { 1 } else { 2 });
         }
-    });
-}
-
-/// What follows the body follows it everywhere. HTTP/1.1 has no place for trailers that were not
-/// announced; there they are left out.
-#[test]
-fn trailers_reach_everybody() {
-    on_tokio(|| async {
-        let prepared = Prepared::default();
-        for is_empty in [false, true] {
-            let (mut sender, body) = piecewise();
-            prepared.add(body, &[]);
-            let site = prepared.site(Policy::new().streams(true)).await;
-            let (first, second) = (site.http2(), site.http2());
-            let mut asked = Vec::new();
-            for client in [&first, &first, &second, &site.http1()] {
-                asked.push(site.place(client, get("/")).await);
-            }
-            if !is_empty {
-                sender.send_data("body".into()).await.expect("it is read");
-            }
-            let mut trailers = HeaderMap::new();
-            trailers.insert("grpc-status", HeaderValue::from_static("0"));
-            sender.send_trailers(trailers.clone()).await.expect("it is read");
-            drop(sender);
-            let answers = answers(asked).await;
-            assert_eq!(answers[0].coalesced, Coalesced::Led { followers: 3 });
-            for (i, answer) in answers.iter().enumerate() {
-                assert_eq!(answer.text(), if is_empty { "" } else { "body" });
-                let is_http2 = i < 3;
-                assert_eq!(answer.trailers.as_ref(), is_http2.then_some(&trailers), "{i}");
-            }
-        }
-    });
-}
-
-/// Where they are announced, and asked for, HTTP/1.1 has a place for them.
-#[test]
-fn trailers_that_were_announced_reach_everybody_over_http1() {
-    on_tokio(|| async {
-        let prepared = Prepared::default();
-        let (mut sender, body) = piecewise();
-        prepared.add(body, &[("trailer", "x-checksum")]);
-        let site = prepared.site(Policy::new().streams(true)).await;
-        let asking = get("/").with("te", "trailers");
-        let mut asked = site.place_many(2, &asking).await;
-        asked.push(site.place(&site.http1(), get("/")).await);
-        sender.send_data("body".into()).await.expect("it is read");
-        let mut trailers = HeaderMap::new();
-        trailers.insert("x-checksum", HeaderValue::from_static("1"));
-        sender.send_trailers(trailers.clone()).await.expect("it is read");
-        drop(sender);
-        let answers = answers(asked).await;
-        assert_eq!(answers[0].coalesced, Coalesced::Led { followers: 2 });
-        let got = answers.iter().map(|answer| answer.trailers.as_ref());
-        // Who has not asked for them gets none.
-        assert_eq!(got.collect::<Vec<_>>(), [Some(&trailers), Some(&trailers), None]);
     });
 }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use axum::body::Body;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::stream;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use http_body_util::BodyExt;
@@ -168,6 +168,17 @@ impl Opened {
             body: collected.to_bytes(),
             trailers,
         })
+    }
+
+    /// What arrives of a body that breaks off, and how it does.
+    pub(crate) async fn until_it_breaks(mut self) -> (Bytes, hyper::Error) {
+        let mut begun = BytesMut::new();
+        loop {
+            match self.body.frame().await.expect("it does not end as if it were whole") {
+                Ok(frame) => begun.extend_from_slice(&frame.into_data().expect("no trailers")),
+                Err(error) => return (begun.freeze(), error),
+            }
+        }
     }
 
     /// The next piece of the body, as text.

@@ -58,6 +58,18 @@ impl Site {
         Self::of(origin, policy, service).await
     }
 
+    /// One whose layer reads the bodies of requests.
+    pub(crate) async fn reading(
+        policy: Policy,
+        answer: impl Fn(Execution) -> Response<Body> + Clone + Send + Sync + 'static,
+    ) -> Self {
+        let (origin, flights) = (Origin::default(), Flights::default());
+        let layer = CoalesceLayer::with_policy(policy).request_bodies(Body::new);
+        let layer = layer.observer(flights.clone());
+        let server = Server::start(layer.layer(origin.answering(answer))).await;
+        Self { origin, flights, server }
+    }
+
     /// One whose service is not just an answer.
     pub(crate) async fn of<S, B>(origin: Origin, policy: Policy, service: S) -> Self
     where
