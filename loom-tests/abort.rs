@@ -6,7 +6,7 @@ use std::time::Duration;
 use loom::{future::block_on, thread};
 use shardflight::{CallError, Entry, Handle, OnCancel};
 
-use crate::kit::{Executions, Group, InTurn, KEY, check, group, lead, pending};
+use crate::kit::{Executions, Group, InTurn, KEY, check, group, lead, pending, poll_once};
 
 /// A call that is aborted when it is abandoned: its task runs in a thread of its own.
 fn spawn(
@@ -440,6 +440,74 @@ fn g1_g6_a_task_without_time_for_the_work_tells_its_handle() {
         // The task may have had all it needed, or have come when that work was gone, and have led.
         assert!([Ok(1), Ok(2), Err(CallError::TimedOut)].contains(&told), "{told:?}");
         executions.execute();
+        assert!(group.is_empty(), "G4");
+    });
+}
+
+/// A call whose time is limited, and does not come to its end in a model.
+fn limited<F: Future<Output = u64>>(
+    group: &Group,
+    work: F,
+) -> (impl Future<Output = ()> + use<F>, Handle<u64>) {
+    group.call(&KEY).timeout(Duration::from_secs(1)).task(work).unwrap()
+}
+
+/// G6: a task with a limit is dropped, unpolled or while it waits, and its handle begins to wait. The leader
+/// never ends: the handle is told.
+fn limited_task_is_dropped(polled: bool) {
+    let group = group();
+    let lead = lead(&group);
+    let (task, handle) = limited(&group, async { 2 });
+    let mut task = Box::pin(task);
+    if polled {
+        assert!(poll_once(task.as_mut()).is_pending());
+    }
+    let task = thread::spawn(move || drop(task));
+    assert_eq!(handle.wait(), Err(CallError::Cancelled));
+    task.join().unwrap();
+    assert_eq!(lead.land(1), 0, "G4: it is gone");
+    assert!(group.is_empty(), "G4");
+}
+
+#[test]
+fn g6_a_task_with_a_limit_is_dropped_unpolled() {
+    check(4, || limited_task_is_dropped(false));
+}
+
+#[test]
+fn g6_a_task_with_a_limit_is_dropped_while_it_follows() {
+    check(4, || limited_task_is_dropped(true));
+}
+
+/// G2, G6: the same while the flight lands.
+#[test]
+fn g2_g6_a_task_with_a_limit_is_dropped_while_the_flight_lands() {
+    check(4, || {
+        let group = group();
+        let lead = lead(&group);
+        let (task, handle) = limited(&group, async { 2 });
+        let task = pending(task);
+        let dropping = thread::spawn(move || drop(task));
+        assert!(lead.land(1) <= 1);
+        assert!([Ok(1), Err(CallError::Cancelled)].contains(&handle.wait()));
+        dropping.join().unwrap();
+        assert!(group.is_empty(), "G4");
+    });
+}
+
+/// G6, G7: it leads, and a follower that is never polled has the lead after it: the handle does not wait for that.
+#[test]
+fn g6_g7_a_task_with_a_limit_is_dropped_as_a_leader() {
+    check(4, || {
+        let group = group();
+        let executions = Executions::new();
+        let (task, handle) = limited(&group, executions.stuck());
+        let task = pending(task);
+        let follower = pending(group.run(&KEY, executions.work()));
+        let dropping = thread::spawn(move || drop(task));
+        assert_eq!(handle.wait(), Err(CallError::Cancelled));
+        dropping.join().unwrap();
+        assert_eq!(block_on(follower), 2);
         assert!(group.is_empty(), "G4");
     });
 }

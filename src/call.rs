@@ -60,6 +60,10 @@ impl<'a, K, V, S, Q: ?Sized> Call<'a, K, V, S, Q> {
     /// With [`OnCancel::Fail`] it gets [`CallError::Cancelled`] as soon as the leader it joined is
     /// cancelled, whoever takes over; if by the time it looks the flight has landed all the same,
     /// it gets the value. It still leads if it comes first, or finds a flight that nobody leads.
+    ///
+    /// A successor is a leader, too. If it has taken over half-done work ([`relay`](Self::relay)) and its
+    /// [`timeout`](Self::timeout) ends, callers with `OnCancel::Fail` get `Cancelled`, although the work goes on
+    /// with the next follower.
     pub fn on_cancel(mut self, on_cancel: OnCancel) -> Self {
         self.on_cancel = on_cancel;
         self.ask.who = on_cancel.into();
@@ -182,14 +186,17 @@ impl<'a, K, V, S, Q: ?Sized> Call<'a, K, V, S, Q> {
     /// - as a [fresh](Self::fresh) call, the end of the flight before its own;
     /// - as a successor, the half-done work of a cancelled leader that it takes over
     ///   ([`relay`](Self::relay)). When the time is over, that work goes to another follower. If nobody is
-    ///   left to take it, it is dropped.
+    ///   left to take it, it is dropped. For followers with [`OnCancel::Fail`] that is a cancelled leader: they
+    ///   get [`CallError::Cancelled`].
     ///
     /// The call's own work is not limited. To limit that, put the runtime's timeout around the call, which
     /// drops it, or around the work.
     ///
     /// The limit holds for threads ([`run_blocking`](Self::run_blocking)), for async calls
     /// ([`run`](Self::run), `relay`) and for tasks ([`task`](Self::task), `spawn`). A task that gives up ends,
-    /// and its handle gets [`CallError::TimedOut`]. Async calls and tasks need a timer, which is tokio's: state
+    /// and its handle gets [`CallError::TimedOut`]. If a task with a limit is dropped before it ends, for example
+    /// because its runtime shuts down, nothing measures the time any more, and its handle gets
+    /// [`CallError::Cancelled`] immediately. Async calls and tasks need a timer, which is tokio's: state
     /// no timeout for them without the feature `tokio`. A timer is made (one allocation) when the call has to
     /// wait.
     ///
@@ -203,7 +210,12 @@ impl<'a, K, V, S, Q: ?Sized> Call<'a, K, V, S, Q> {
     /// - without the feature `tokio`, the methods that make an async call or a task, if any timeout except
     ///   `Duration::MAX` was stated;
     /// - with it, the first poll that has to wait, outside a tokio runtime or in one without a timer, as
-    ///   [`tokio::time::sleep`](https://docs.rs/tokio/latest/tokio/time/fn.sleep.html) does.
+    ///   [`tokio::time::sleep`](https://docs.rs/tokio/latest/tokio/time/fn.sleep.html) does; `spawn` panics
+    ///   itself if its runtime has no timer;
+    /// - a later poll of a call that waits, if the runtime of that first poll has been shut down.
+    ///
+    /// A call that panics so leaves its flight. If it is a task, its handle gets [`CallError::Cancelled`] when the
+    /// task is dropped, as executors do with tasks that panic.
     ///
     /// ```
     /// use futures_lite::future;
@@ -235,6 +247,12 @@ impl<'a, K, V, S, Q: ?Sized> Call<'a, K, V, S, Q> {
     pub fn timeout(mut self, patience: Duration) -> Self {
         self.timeout = Some(patience);
         self
+    }
+
+    /// Whether it needs one when it has to wait.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn needs_timer(&self) -> bool {
+        self.timeout.is_some_and(|timeout| ![Duration::ZERO, Duration::MAX].contains(&timeout))
     }
 }
 
@@ -400,7 +418,8 @@ where
     /// # Cancel safety
     ///
     /// A task that is dropped, polled or not, gives up what it has: the lead, or its place among the
-    /// followers.
+    /// followers. Its handle goes on waiting for the flight as long as anybody is able to lead it; with a
+    /// [`timeout`](Self::timeout) it gets [`Cancelled`](CallError::Cancelled) instead.
     ///
     /// # Errors
     ///

@@ -30,7 +30,8 @@ pub enum CallError {
     Panicked(Panicked),
     /// The leader this caller followed was cancelled, and the caller had asked to be told
     /// ([`OnCancel::Fail`](crate::OnCancel::Fail)) instead of taking over; or it had no work to take
-    /// over with, and nobody else was left who could.
+    /// over with, and nobody else was left who could. The handle of a call with a timeout also gets this when the
+    /// call's task is dropped.
     Cancelled,
     /// There was no answer within the time that the caller was ready to wait for other calls' work
     /// ([`Call::timeout`](crate::Call::timeout), [`Handle::wait_timeout`](crate::Handle::wait_timeout)). That
@@ -47,7 +48,7 @@ impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Panicked(_) => f.write_str("the work of the leading call panicked"),
-            Self::Cancelled => f.write_str("the leading call was cancelled"),
+            Self::Cancelled => f.write_str("the leading call, or the task of this one, was cancelled"),
             Self::TimedOut => f.write_str("the leading call did not answer in time"),
             Self::TooManyFollowers => f.write_str("too many calls follow the leading call already"),
             Self::Reentrant => f.write_str(

@@ -161,7 +161,7 @@
 //! | | who gets it | what to do |
 //! |---|---|---|
 //! | [`Panicked`](crate::CallError::Panicked) | followers and handles, with the text of the panic; the leader itself unwinds | as with any panic; the key works again |
-//! | [`Cancelled`](crate::CallError::Cancelled) | callers with [`OnCancel::Fail`](crate::OnCancel::Fail), and handles when nobody is left to take over | call again, with work |
+//! | [`Cancelled`](crate::CallError::Cancelled) | callers with [`OnCancel::Fail`](crate::OnCancel::Fail), handles when nobody is left to take over, and those of calls with a timeout when the task was dropped | call again, with work |
 //! | [`TimedOut`](crate::CallError::TimedOut) | callers that set a timeout, and handles of such calls | the work goes on; give up or wait again |
 //! | [`TooManyFollowers`](crate::CallError::TooManyFollowers) | callers that set the limit | shed load |
 //! | [`Reentrant`](crate::CallError::Reentrant) | work that calls its own key, or awaits such a call | a bug: it would have waited for itself |
@@ -254,6 +254,19 @@
 //! let group: Group<u64, u64> = Group::new();
 //! assert_eq!(rayon::join(|| square(&group, 3), || square(&group, 3)), (9, 9));
 //! ```
+//!
+//! The same holds for async code wherever one task is polled on the stack of another:
+//!
+//! - *An executor that runs inside work*: the work blocks on an executor that polls other tasks meanwhile, for
+//!   example `block_on(executor.run(future))` with async-executor.
+//! - *A waker that polls in place*: the work wakes a task, by a channel or a semaphore, and the waker polls it
+//!   immediately instead of scheduling it.
+//!
+//! A call in such a task that waits for the work below it gets `Reentrant`, although its task is no part of that
+//! work and could have waited. Nothing on the stack tells it from a call that the work itself awaits, which would
+//! hang. [`task`](crate::Call::task) and `spawn` are safe there: nobody awaits their task, so it goes on following
+//! wherever it is polled. A [handle](crate::Handle) that is polled on top of the work gets `Reentrant`, too; await
+//! it in a task that is not polled there.
 //!
 //! # Cancellation
 //!

@@ -11,8 +11,8 @@ use pin_project_lite::pin_project;
 use crate::{
     error::CallError,
     flight::{
-        Alarm, Answer, Ask, Enter, Entry, Flight, FlightId, Fly, Follower, Handle, Job, Lead,
-        Limit, Patience, Permit, Work, state::Who,
+        Alarm, Answer, Ask, Enter, Entry, Flight, FlightId, Fly, Follower, Handle, Job, Lapsed,
+        Lead, Limit, Patience, Permit, Work, state::Who,
     },
     sync::Arc,
     table::{Entered, KeyHash, Reach, Wanted},
@@ -50,9 +50,9 @@ impl<R: Reach> Enter<R> for Aboard {
         self.limit.as_mut().map(|limit| &mut limit.patience)
     }
 
-    fn lapse(&self, flight: &Flight<R::V>) {
+    fn lapse(&self, flight: &Flight<R::V>, why: Lapsed) {
         if let Some(limit) = &self.limit {
-            limit.lapse.set(flight);
+            limit.lapse.set(flight, why);
         }
     }
 }

@@ -127,12 +127,18 @@ where
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime, as [`tokio::spawn`](::tokio::spawn).
+    /// Outside a tokio runtime, as [`tokio::spawn`](::tokio::spawn), and with a [`timeout`](Self::timeout) in
+    /// one without a timer.
+    #[track_caller]
     pub fn spawn<F>(self, work: F) -> Result<Handle<V>, CallError>
     where
         F: Future<Output = V> + Send + 'static,
     {
         let runtime = runtime::Handle::current();
+        if self.needs_timer() {
+            // Panics here if there is none. The task would when it has to wait, which its caller hardly sees.
+            drop(sleep(Duration::ZERO));
+        }
         let (task, handle) = self.task(work)?;
         drop(runtime.spawn(task));
         Ok(handle)

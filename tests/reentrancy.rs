@@ -448,6 +448,36 @@ fn g13_follower_that_is_awaited_inside_the_work_it_follows() {
     });
 }
 
+/// G13: nothing on the stack tells a call that the work awaits from one of another task that is polled there, by a
+/// waker or an executor. It is told. A task of the crate goes on following; its handle is told, and may ask again.
+#[test]
+fn g13_call_of_a_task_that_is_polled_on_top_of_the_work_is_told() {
+    limited(|| {
+        let group: Group<u64, u32> = Group::new();
+        let (waits, told) = (RefCell::new(None), RefCell::new(None));
+        let mut leader = Polled::pending(group.run(&1, async {
+            yield_now().await;
+            let (mut call, mut task, mut handle): (Polled<'_, _>, Polled<'_, _>, Polled<'_, _>) =
+                waits.take().expect("put there");
+            told.replace(Some((call.poll(), task.poll(), handle.poll())));
+            waits.replace(Some((call, task, handle)));
+            7
+        }));
+        let call = Polled::pending(group.call(&1).run(async { 0 }));
+        let (task, handle) = group.call(&1).task(async { 0 }).expect("no limit");
+        waits.replace(Some((call, Polled::pending(task), Polled::pending(handle))));
+        assert_eq!(leader.woken_value(), 7);
+        let (call, polled, asked) = told.take().expect("it ran");
+        assert_eq!(call, Poll::Ready(Err(CallError::Reentrant)));
+        assert_eq!(polled, Poll::Pending);
+        assert_eq!(asked, Poll::Ready(Err(CallError::Reentrant)));
+        let (_, mut task, mut handle) = waits.take().expect("put back");
+        task.woken_value();
+        assert_eq!(handle.poll(), Poll::Ready(Ok(7)));
+        assert!(group.is_empty());
+    });
+}
+
 /// G13: so is one that leads, or follows, the flight that begins after the work. The next one leads it.
 #[test]
 fn g13_fresh_call_that_is_awaited_inside_the_work_before_it() {

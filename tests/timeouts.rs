@@ -19,7 +19,7 @@ use common::{
     Doorbell, Executions, OnDrop, Polled, RingingKey, limited, on_paused_clock, panic_text,
     waits_for,
 };
-use shardflight::{CallError, Group, OnCancel, Role};
+use shardflight::{CallError, Entry, Group, OnCancel, Role};
 use tokio::{
     sync::oneshot,
     time::{Duration, Instant, sleep},
@@ -301,6 +301,252 @@ fn handle_whose_task_gave_up_has_the_value_when_it_is_there() {
         assert_eq!(handle.clone().await, Err(CallError::TimedOut));
         assert_eq!(land.await, Ok(1));
         assert_eq!(handle.await, Ok(1));
+    });
+}
+
+/// G6: a task with a limit is dropped while it follows, or waits for the flight before its own. Nobody would
+/// tell its handle when to stop waiting for others, so the handle is told immediately.
+#[test]
+fn g06_handle_is_told_when_its_task_with_a_limit_is_dropped() {
+    on_paused_clock(|| async {
+        for (is_polled, on_cancel, is_fresh) in [
+            (false, OnCancel::TakeOver, false),
+            (true, OnCancel::TakeOver, false),
+            (true, OnCancel::Fail, false),
+            (false, OnCancel::TakeOver, true),
+            (true, OnCancel::TakeOver, true),
+        ] {
+            let group: Group<u64, u32> = Group::new();
+            let Entry::Lead(lead) = group.lead_or_join(&1) else { panic!("the key is taken") };
+            let call = group.call(&1).on_cancel(on_cancel).timeout(ms(50));
+            let call = if is_fresh { call.fresh() } else { call };
+            let (task, handle) = call.task(not_mine()).expect("no limit");
+            let follows =
+                is_fresh.then(|| Polled::pending(group.call(&1).fresh().run(async { 2 })));
+            let mut task = Polled::new(task);
+            if is_polled {
+                assert!(task.poll().is_pending());
+            }
+            let mut waits = Polled::pending(handle.clone());
+            drop(task);
+            assert_eq!(waits.woken_value(), Err(CallError::Cancelled));
+            assert_eq!(handle.clone().wait(), Err(CallError::Cancelled));
+            // The flight goes on, and who asks again has its value.
+            lead.land(1);
+            let value = follows.map_or(1, |mut fresh| fresh.woken_value().expect("a value").value);
+            assert_eq!(handle.await, Ok(value));
+            assert!(group.is_empty());
+        }
+    });
+}
+
+/// G6: so is that of a task that leads, with work of its own or with work that it has taken over, while another
+/// goes on with the flight.
+#[test]
+fn g06_handle_is_told_when_its_task_with_a_limit_is_dropped_as_a_leader() {
+    on_paused_clock(|| async {
+        for relays in [false, true] {
+            let group: Group<u64, u32> = Group::new();
+            let (land, value) = oneshot::channel();
+            let leader = relays.then(|| {
+                let work = async { value.await.expect("sent") };
+                Polled::pending(group.call(&1).relay(work))
+            });
+            let (task, handle) = group.call(&1).timeout(ms(50)).task(pending()).expect("no limit");
+            let mut task = Polled::pending(task);
+            drop(leader);
+            assert_eq!(task.is_woken(), relays);
+            assert!(task.poll().is_pending(), "it leads");
+            let mut follower = Polled::pending(group.run(&1, async { 2 }));
+            let mut waits = Polled::pending(handle.clone());
+            drop(task);
+            assert_eq!(waits.woken_value(), Err(CallError::Cancelled));
+            let value = match relays {
+                false => follower.woken_value(),
+                true => {
+                    assert!(follower.is_woken() && follower.poll().is_pending());
+                    land.send(1).expect("it waits");
+                    follower.woken_value()
+                }
+            };
+            assert_eq!(value, if relays { 1 } else { 2 });
+            assert_eq!(handle.await, Ok(value));
+            assert!(group.is_empty());
+        }
+    });
+}
+
+/// G6: without a limit the handle waits on for whoever leads, as long as anybody does.
+#[test]
+fn g06_handle_of_a_task_without_a_limit_waits_on_when_it_is_dropped() {
+    limited(|| {
+        for lands in [true, false] {
+            let group: Group<u64, u32> = Group::new();
+            let Entry::Lead(lead) = group.lead_or_join(&1) else { panic!("the key is taken") };
+            let (task, handle) = group.call(&1).task(not_mine()).expect("no limit");
+            let task = Polled::pending(task);
+            let mut waits = Polled::pending(handle);
+            drop(task);
+            assert!(!waits.is_woken());
+            let told = match lands {
+                true => Ok(lead.land(1)).map(|_| 1),
+                false => {
+                    drop(lead);
+                    Err(CallError::Cancelled)
+                }
+            };
+            assert_eq!(waits.woken_value(), told);
+            assert!(group.is_empty());
+        }
+    });
+}
+
+/// A runtime that is shut down drops its tasks, and their handles are told.
+#[test]
+fn handle_is_told_when_the_runtime_of_its_task_is_shut_down() {
+    limited(|| {
+        let group: Group<u64, u32> = Group::new();
+        let Entry::Lead(lead) = group.lead_or_join(&1) else { panic!("the key is taken") };
+        let runtime = common::multi_thread();
+        let handle = {
+            let _context = runtime.enter();
+            let call = group.call(&1).on_cancel(OnCancel::Fail).timeout(Duration::from_secs(3_600));
+            call.spawn(not_mine()).expect("no limit")
+        };
+        drop(runtime);
+        assert_eq!(handle.wait(), Err(CallError::Cancelled));
+        assert_eq!(lead.land(1), 0);
+    });
+}
+
+/// A runtime without a timer is refused before anything is registered. A task of `Call::task` that finds none
+/// panics there, and its handle is told.
+#[test]
+fn spawned_call_with_a_limit_needs_a_runtime_with_a_timer() {
+    limited(|| {
+        let group: Group<u64, u32> = Group::new();
+        let Entry::Lead(lead) = group.lead_or_join(&1) else { panic!("the key is taken") };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let _context = runtime.enter();
+        let spawns = |timeout| group.call(&1).timeout(timeout).spawn(not_mine());
+        let text = panic_text(|| drop(spawns(ms(1))));
+        assert!(text.contains("timers are disabled"), "{text}");
+        assert_eq!(group.in_flight()[0].followers, 0);
+        // Neither of these needs one.
+        let zero = spawns(Duration::ZERO).expect("no limit");
+        assert_eq!(runtime.block_on(zero), Err(CallError::TimedOut));
+        let patient = spawns(Duration::MAX).expect("no limit");
+
+        let (task, handle) = group.call(&1).timeout(ms(1)).task(not_mine()).expect("no limit");
+        let spawned = runtime.spawn(task);
+        assert_eq!(runtime.block_on(handle), Err(CallError::Cancelled));
+        assert!(runtime.block_on(spawned).expect_err("no timer").is_panic());
+        assert_eq!(lead.land(1), 1);
+        assert_eq!(runtime.block_on(patient), Ok(1));
+    });
+}
+
+/// A call that waits, and whose runtime is shut down meanwhile, panics at its next poll, and leaves.
+#[test]
+fn call_that_waits_panics_when_its_runtime_is_shut_down() {
+    limited(|| {
+        let group: Group<u64, u32> = Group::new();
+        let Entry::Lead(lead) = group.lead_or_join(&1) else { panic!("the key is taken") };
+        let runtime = common::multi_thread();
+        let mut follower = {
+            let _context = runtime.enter();
+            Polled::pending(group.call(&1).timeout(Duration::from_secs(3_600)).run(not_mine()))
+        };
+        drop(runtime);
+        let text = panic_text(|| follower.poll());
+        assert!(text.contains("shut"), "{text}");
+        drop(follower);
+        assert_eq!(lead.land(1), 0);
+    });
+}
+
+/// The timer of a call goes with its wait: a future that is kept after it returned, or panicked, is not woken by
+/// it.
+#[test]
+fn call_that_has_returned_is_not_woken_when_its_time_would_have_been_over() {
+    on_paused_clock(|| async {
+        async fn stays_asleep<T>(call: Polled<'_, T>) {
+            assert!(!call.is_woken());
+            sleep(ms(100)).await;
+            assert!(!call.is_woken());
+        }
+        let group: Group<u64, u32> = Group::new();
+        let limited = || group.call(&1).timeout(ms(50));
+
+        // It has followed.
+        let Entry::Lead(lead) = group.lead_or_join(&1) else { panic!("the key is taken") };
+        let mut follower = Polled::pending(limited().run(not_mine()));
+        lead.land(1);
+        assert_eq!(follower.woken_value().expect("a value").value, 1);
+        stays_asleep(follower).await;
+
+        // It is told.
+        let Entry::Lead(lead) = group.lead_or_join(&1) else { panic!("the key is taken") };
+        let mut told = Polled::pending(limited().on_cancel(OnCancel::Fail).run(not_mine()));
+        drop(lead);
+        assert_eq!(told.woken_value(), Err(CallError::Cancelled));
+        stays_asleep(told).await;
+
+        // It has taken work over, which returns at the next poll, at a later one, or panics there.
+        for case in 0..3 {
+            let (land, value) = oneshot::channel::<u32>();
+            let leader =
+                Polled::pending(group.call(&1).relay(async { value.await.expect("sent") }));
+            let mut taker = Polled::pending(limited().run(not_mine()));
+            drop(leader);
+            let mut land = Some(land);
+            if case > 0 {
+                assert!(taker.is_woken() && taker.poll().is_pending());
+            }
+            if case < 2 {
+                land.take().expect("once").send(2).expect("it waits");
+                assert_eq!(taker.woken_value().expect("a value").value, 2);
+            } else {
+                drop(land);
+                assert!(taker.is_woken());
+                assert!(panic_text(|| taker.poll()).starts_with("sent"));
+            }
+            stays_asleep(taker).await;
+        }
+
+        // Its task has followed.
+        let Entry::Lead(lead) = group.lead_or_join(&1) else { panic!("the key is taken") };
+        let (task, handle) = limited().task(not_mine()).expect("no limit");
+        let mut task = Polled::pending(task);
+        lead.land(3);
+        task.woken_value();
+        assert_eq!(handle.await, Ok(3));
+        stays_asleep(task).await;
+        assert!(group.is_empty());
+    });
+}
+
+/// For a follower that would be told, a successor that gives the work up is a cancelled leader.
+#[test]
+fn g07_told_follower_is_told_when_a_successor_runs_out_of_time() {
+    on_paused_clock(|| async {
+        let group: Group<u64, u32> = Group::new();
+        let leader = Polled::pending(group.call(&1).relay(slow(ms(1_000), 1)));
+        let mut taker = Polled::pending(group.call(&1).timeout(ms(100)).run(not_mine()));
+        drop(leader);
+        assert!(taker.is_woken() && taker.poll().is_pending(), "it has the work");
+        let mut told = {
+            let call = group.call(&1).on_cancel(OnCancel::Fail);
+            Polled::pending(call.run(not_mine()))
+        };
+        let patient = group.run(&1, not_mine());
+        let gives_up = async {
+            sleep(ms(100)).await;
+            assert_eq!(taker.woken_value(), Err(CallError::TimedOut));
+            assert_eq!(told.woken_value(), Err(CallError::Cancelled));
+        };
+        assert_eq!(tokio::join!(patient, gives_up).0, 1);
+        assert!(group.is_empty());
     });
 }
 

@@ -5,10 +5,10 @@
 mod common;
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     future::pending,
     hash::{BuildHasherDefault, Hasher},
-    mem::take,
+    mem::{ManuallyDrop, take},
     pin::{Pin, pin},
     ptr,
     sync::{
@@ -16,9 +16,10 @@ use std::{
         atomic::{AtomicU32, Ordering::SeqCst},
     },
     task::{Context, Poll, RawWaker, RawWakerVTable, Wake, Waker},
+    time::Duration,
 };
 
-use common::{Polled, limited};
+use common::{OnDrop, Polled, limited, panic_text};
 use futures_lite::future::yield_now;
 use shardflight::{CallError, Group, Handle, OnCancel, Stats};
 
@@ -324,6 +325,77 @@ fn g09_waker_whose_clone_drops_the_last_handle_of_its_task() {
         let waker = unsafe { Waker::from_raw(RawWaker::new(ptr::null(), &VTABLE)) };
         assert!(task.poll(&mut Context::from_waker(&waker)).is_ready(), "nobody wants it");
         assert!(group.is_empty());
+    });
+}
+
+thread_local! { static IS_ARMED: Cell<bool> = const { Cell::new(false) } }
+
+/// A waker of which the next that is dropped panics, once it is armed.
+fn panics_when_armed() -> ManuallyDrop<Waker> {
+    static VTABLE: RawWakerVTable = RawWakerVTable::new(
+        |data| RawWaker::new(data, &VTABLE),
+        |_| (),
+        |_| (),
+        |_| assert!(!IS_ARMED.take(), "the waker"),
+    );
+    #[expect(unsafe_code, reason = "a waker that panics when one of many is dropped")]
+    // SAFETY: none of its functions looks at the data.
+    let waker = unsafe { Waker::from_raw(RawWaker::new(ptr::null(), &VTABLE)) };
+    ManuallyDrop::new(waker)
+}
+
+/// G8: a follower takes work over, and its waker panics when it is dropped. Nobody else is there, so the work is
+/// dropped while the follower unwinds. A panic of that is the second, and ends nothing.
+#[test]
+fn g08_waker_that_panics_when_its_follower_takes_work_over_that_panics_too() {
+    limited(|| {
+        let group: Group<u64, u32> = Group::new();
+        let dropped = Arc::new(AtomicU32::new(0));
+        let last = {
+            let dropped = Arc::clone(&dropped);
+            OnDrop::new(move || {
+                dropped.fetch_add(1, SeqCst);
+                panic!("the work");
+            })
+        };
+        let leader = Polled::pending(group.call(&1).relay(async move {
+            let _last = last;
+            pending().await
+        }));
+        let waker = panics_when_armed();
+        let mut cx = Context::from_waker(&waker);
+        // It drops the call while it unwinds.
+        let mut follower = Box::pin(async { group.run(&1, async { 0 }).await });
+        assert!(follower.as_mut().poll(&mut cx).is_pending());
+        drop(leader);
+        IS_ARMED.set(true);
+        assert_eq!(panic_text(|| follower.as_mut().poll(&mut cx)), "the waker");
+        assert_eq!(dropped.load(SeqCst), 1);
+        assert!(group.is_empty());
+    });
+}
+
+/// G6, G8: the same with a task that has a limit, beside a follower: that one goes on with the work, and the
+/// handle of the task is told.
+#[test]
+fn g06_waker_that_panics_when_its_task_takes_over_keeps_no_handle_waiting() {
+    limited(|| {
+        let group: Group<u64, u32> = Group::new();
+        let leader = Polled::pending(group.call(&1).relay(pending()));
+        let mut other = Polled::pending(group.run(&1, async { 0 }));
+        // Not polled before, so it needs no timer.
+        let call = group.call(&1).timeout(Duration::from_secs(1));
+        let (task, handle) = call.task(async { 0 }).expect("no limit");
+        let mut handle = Polled::pending(handle);
+        // It drops the task while it unwinds.
+        let mut task = Box::pin(async { task.await });
+        drop(leader);
+        let waker = panics_when_armed();
+        IS_ARMED.set(true);
+        let polls = || task.as_mut().poll(&mut Context::from_waker(&waker));
+        assert_eq!(panic_text(polls), "the waker");
+        assert_eq!(handle.woken_value(), Err(CallError::Cancelled));
+        assert!(other.is_woken() && other.poll().is_pending(), "it has the work");
     });
 }
 

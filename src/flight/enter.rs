@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
 };
 
-use super::{Asks, Entry, Flight, FlightId, Lead, Patience};
+use super::{Asks, Entry, Flight, FlightId, Lapsed, Lead, Patience};
 use crate::{
     group::Core,
     table::{Reach, Table},
@@ -14,8 +14,10 @@ use crate::{
 
 /// How a call comes to a flight.
 pub(crate) trait Enter<R: Reach> {
-    /// Whether it may be polled inside the work that it follows: as a task, by an executor in there. Any
-    /// other call is polled by whoever waits for it.
+    /// Whether it is a task, for which nobody waits: that is what its handle is for. So it may be polled inside
+    /// the work that it follows, by an executor in there. Of any other call it is assumed that whoever polls it
+    /// waits for it. That is not so if an executor inside the work, or a waker that polls in place, polls a task
+    /// that awaits the call and is no part of the work; nothing tells the two apart.
     const NESTS: bool = false;
 
     /// Without a lock, if it can.
@@ -30,8 +32,9 @@ pub(crate) trait Enter<R: Reach> {
         None
     }
 
-    /// The time of the call is over: tells its handle, before it leaves the flight.
-    fn lapse(&self, _: &Flight<R::V>) {}
+    /// The time of the call is over, or nobody keeps it any more: tells its handle, before it leaves the flight.
+    #[inline(always)]
+    fn lapse(&self, _: &Flight<R::V>, _: Lapsed) {}
 }
 
 /// At its first poll, with a key.

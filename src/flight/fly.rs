@@ -16,13 +16,15 @@ use std::{
 use pin_project_lite::pin_project;
 
 use super::{
-    Ask, Asks, Enter, Entry, Flight, Follower, Lead, Pending, Permit, Waited, reentry,
+    Ask, Asks, Enter, Entry, Flight, Follower, Lapsed, Lead, Patience, Pending, Permit, Waited,
+    reentry,
     work::{self, Job},
 };
 use crate::{
     error::CallError,
     group::Core,
     outcome::{Outcome, Role},
+    panics::contain,
     sync::{Arc, block_on},
     table::{Reach, Table},
 };
@@ -35,6 +37,7 @@ pin_project! {
     pub(crate) struct Fly<R, E, J, T>
     where
         R: Reach,
+        E: Enter<R>,
         J: Job<R::V>,
     {
         enter: E,
@@ -51,6 +54,7 @@ pin_project! {
     impl<R, E, J, T> PinnedDrop for Fly<R, E, J, T>
     where
         R: Reach,
+        E: Enter<R>,
         J: Job<R::V>,
     {
         /// A follower leaves before its work, which never ran, is dropped: while that takes its time
@@ -61,6 +65,11 @@ pin_project! {
                 return;
             }
             let mut stage = this.stage;
+            if E::NESTS
+                && let Some(flight) = stage.flight()
+            {
+                this.enter.lapse(flight, Lapsed::Dropped);
+            }
             match stage.as_mut().project() {
                 StageProj::Following { .. } | StageProj::Pending { .. } => {
                     stage.set(Stage::Leading { lead: Lead::none() });
@@ -84,6 +93,7 @@ pin_project! {
 impl<R, E, J, T> Fly<R, E, J, T>
 where
     R: Reach,
+    E: Enter<R>,
     J: Job<R::V>,
 {
     pub(crate) fn new(enter: E, work: J, finish: T) -> Self {
@@ -116,7 +126,7 @@ impl<R: Reach> Stage<Lead<R>, Follower<R>, Pending<R>> {
         match self {
             Self::Leading { lead } => lead.flight(),
             Self::Pending { pending } => pending.flight(),
-            Self::Following { follower } => Some(follower.flight()),
+            Self::Following { follower } => follower.place(),
         }
     }
 
@@ -137,6 +147,7 @@ impl<R: Reach> Stage<Lead<R>, Follower<R>, Pending<R>> {
 impl<R, E, J, T> Fly<R, E, J, T>
 where
     R: Reach,
+    E: Enter<R>,
     J: Job<R::V>,
 {
     pub(crate) fn enter(&self) -> &E {
@@ -190,7 +201,7 @@ where
                 StageProj::Leading { mut lead } if lead.is_led() => {
                     if let Poll::Ready(returned) = lead.as_mut().poll(this.work.as_mut(), cx) {
                         *this.done = true;
-                        break finish_leading(lead, returned);
+                        break finish_leading(lead, returned, this.enter.patience());
                     }
                 }
                 StageProj::Leading { mut lead } => {
@@ -228,6 +239,7 @@ where
             break give_up(this.enter, this.stage, why);
         };
         *this.done = true;
+        stop_time(this.enter);
         this.work.dismiss();
         Poll::Ready((this.finish)(answer))
     }
@@ -246,7 +258,7 @@ where
         let answer = match lead.as_mut().poll_relay(cx) {
             Poll::Ready(returned) => {
                 *this.done = true;
-                finish_leading(lead, returned)
+                finish_leading(lead, returned, this.enter.patience())
             }
             Poll::Pending => {
                 let patience = this.enter.patience().filter(|patience| patience.is_running());
@@ -257,6 +269,7 @@ where
                 give_up(this.enter, this.stage, CallError::TimedOut)
             }
         };
+        stop_time(this.enter);
         this.work.dismiss();
         Poll::Ready((this.finish)(answer))
     }
@@ -272,10 +285,16 @@ fn begin_work<R: Reach, J: Job<R::V>>(
     if lead.has_relay() {
         return;
     }
+    stop_time(enter);
+    lead.as_mut().start(work);
+}
+
+/// The call waits for nobody any more.
+#[inline(always)]
+fn stop_time<R: Reach>(enter: &mut impl Enter<R>) {
     if let Some(patience) = enter.patience() {
         patience.stop();
     }
-    lead.as_mut().start(work);
 }
 
 /// Leaves the flight; or gives its lead up, and passes on the work that is in it (step 8).
@@ -288,7 +307,7 @@ fn give_up<R: Reach>(
     if why == CallError::TimedOut
         && let Some(flight) = stage.flight()
     {
-        enter.lapse(flight);
+        enter.lapse(flight, Lapsed::TimedOut);
     }
     stage.set(Stage::Leading { lead: Lead::none() });
     Err(why)
@@ -329,7 +348,8 @@ where
         };
         let returned = ready!(polled);
         *this.done = true;
-        Poll::Ready((this.finish)(finish_leading(lead, returned)))
+        // No time is running: the work is the call's own.
+        Poll::Ready((this.finish)(finish_leading(lead, returned, None)))
     }
 }
 
@@ -351,7 +371,7 @@ where
     let (table, hash) = core.locate(key);
     let mut lead = pin!(Lead::none());
     match lead.as_mut().begin(&table, hash, key, asks.ask()) {
-        Some(id) => finish_leading(lead, work::call(id, work)),
+        Some(id) => finish_leading(lead, work::call(id, work), None),
         None => go_on_blocking(lead, table, key, asks.ask(), timeout, work),
     }
 }
@@ -375,9 +395,9 @@ where
     let answer = match meet_blocking(lead.as_mut(), table, key, ask, timeout) {
         Ok(Met::Own) => {
             let returned = lead.around(|| work::call(lead.id(), work));
-            return finish_leading(lead, returned);
+            return finish_leading(lead, returned, None);
         }
-        Ok(Met::Returned(returned)) => finish_leading(lead.as_mut(), returned),
+        Ok(Met::Returned(returned)) => finish_leading(lead.as_mut(), returned, None),
         Ok(Met::Landed(value)) => Ok(Outcome { value, role: Role::Joined }),
         Err(error) => Err(error),
     };
@@ -440,10 +460,12 @@ where
     }
 }
 
+/// `patience` is that of a call that may still have some; a panic is the last that its future comes to.
 #[inline(always)]
 fn finish_leading<R: Reach>(
     lead: Pin<&mut Lead<R>>,
     returned: Result<R::V, work::Payload>,
+    patience: Option<&mut Patience>,
 ) -> Answer<R::V>
 where
     R::V: Clone,
@@ -455,6 +477,9 @@ where
         }
         Err(payload) => {
             lead.panicked(&*payload);
+            if let Some(patience) = patience {
+                contain(|| patience.stop());
+            }
             resume_unwind(payload)
         }
     }

@@ -79,7 +79,12 @@ impl<R: Reach> Follower<R> {
     }
 
     pub(super) fn flight(&self) -> &Arc<Flight<R::V>> {
-        self.waiter.flight().expect(TAKEN)
+        self.place().expect(TAKEN)
+    }
+
+    /// The flight, until the place is given up.
+    pub(super) fn place(&self) -> Option<&Arc<Flight<R::V>>> {
+        self.waiter.flight()
     }
 
     /// As [`Flight::would_wait_for_this_stack`].
@@ -112,13 +117,14 @@ impl<R: Reach> Follower<R> {
     {
         let waited = match turn {
             Turn::Landed => Waited::Landed(self.as_mut().answer()),
-            Turn::Lead => Waited::Lead(self.as_mut().take_over()),
+            // The waker goes with the follower, when the lead is where it is kept.
+            Turn::Lead => return Waited::Lead(self.take_over()),
             Turn::Cancelled | Turn::TimedOut => {
                 self.as_mut().leave();
                 if let Turn::Cancelled = turn { Waited::Cancelled } else { Waited::TimedOut }
             }
         };
-        // Last: its `Drop` may panic, and a lead, a place or a call must not be lost by that.
+        // Last: its `Drop` may panic, and a place or a call must not be lost by that.
         drop(self.project().waiter.take_waker());
         waited
     }

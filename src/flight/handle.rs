@@ -54,7 +54,8 @@ use crate::{
 /// [`CallError::Panicked`] if the flight's work panicked, [`CallError::Cancelled`] if it was given up
 /// and nobody is left to take over, [`CallError::Reentrant`] if it is waited for inside that work,
 /// [`CallError::TimedOut`] if its task waited for another call's work for as long as its
-/// [`timeout`](crate::Call::timeout) allows.
+/// [`timeout`](crate::Call::timeout) allows. If a task with a timeout is dropped before it ends, its handle gets
+/// `Cancelled`: nothing measures the time any more.
 #[must_use = "a handle does nothing but wait for the value"]
 pub struct Handle<V> {
     place: Arc<Place<V>>,
@@ -128,8 +129,8 @@ impl<V> Handle<V> {
         }
         let is_given_up = flight.tells(*ticket) || flight.snapshot().is_dead();
         // Looked at after the state of the flight: a task that runs out of time says so before it leaves.
-        if lapse.as_ref().is_some_and(|lapse| lapse.is_set()) {
-            return Some(Err(CallError::TimedOut));
+        if let Some(why) = lapse.as_ref().and_then(|lapse| lapse.error()) {
+            return Some(Err(why));
         }
         if flight.would_wait_for_this_stack() {
             return Some(Err(CallError::Reentrant));

@@ -140,7 +140,8 @@
 //! # What is not in our hands
 //!
 //! Wakers of callers with work are cloned, woken and dropped under no lock: they may poll in place,
-//! drop the last reference to a task, or panic. Those of handles, and of leaders that wait for an
+//! drop the last reference to a task, or panic. One that is woken inside work and polls in place polls inside that
+//! work: if its call waits for that work, the call gets `Reentrant` (G13), unless it is a task's. Those of handles, and of leaders that wait for an
 //! older flight to end, are event-listener's affair, which does all that while it holds the mutex of
 //! its list. One that comes back to the same event from there deadlocks: one that polls in place, or
 //! the last reference to a task of an executor that has been shut down, which drops the task and with
@@ -171,7 +172,7 @@ pub(crate) use self::{
     fly::{Answer, Fly, fly_blocking},
     follower::{Follower, Waited},
     lead::{Entry, Lead},
-    patience::{Lapse, Limit, Patience},
+    patience::{Lapse, Lapsed, Limit, Patience},
     pending::Pending,
     permit::Permit,
     reentry::Batch,

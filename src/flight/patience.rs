@@ -7,7 +7,10 @@ use std::{
 };
 
 use super::Flight;
-use crate::sync::{Arc, AtomicU32, Ordering, Timer};
+use crate::{
+    error::CallError,
+    sync::{Arc, AtomicU32, Ordering, Timer},
+};
 
 /// The time that is left to a call. It begins when the call first has to wait, and goes on through
 /// all that it waits for.
@@ -56,13 +59,14 @@ impl Patience {
         }
     }
 
-    /// For a call whose own work begins, which is not limited.
+    /// For a call that waits for nobody any more: its own work begins, which is not limited, or it returns, and a
+    /// future that is kept must not be woken by a timer of it. Drops that timer, and the waker in it.
     pub(crate) fn stop(&mut self) {
         *self = Self::Unlimited;
     }
 }
 
-/// The time of a call with a handle, which learns when it is over.
+/// The time of a call with a handle, which learns when nobody keeps it any more.
 pub(crate) struct Limit {
     pub(crate) patience: Patience,
     pub(crate) lapse: Arc<Lapse>,
@@ -75,21 +79,37 @@ impl Limit {
     }
 }
 
-/// Whether the task of a handle has given up because its time was over.
+/// Whether, and why, the task of a handle keeps its time no more although the flight goes on.
 pub(crate) struct Lapse(AtomicU32);
+
+#[derive(Clone, Copy)]
+#[repr(u32)]
+pub(crate) enum Lapsed {
+    /// It gave up.
+    TimedOut = 1,
+    /// It was dropped. The handle would wait for others, and nobody would tell it when to stop.
+    Dropped = 2,
+}
 
 impl Lapse {
     /// To be called before the task leaves the flight: a handle that finds the flight dead then knows
     /// why.
-    pub(crate) fn set<V>(&self, flight: &Flight<V>) {
+    pub(crate) fn set<V>(&self, flight: &Flight<V>, why: Lapsed) {
         // Relaxed: a handle sees it by what comes after it here: the call, under the lock of the event that
         // it registers with (G6), or the task's change of the flight's state.
-        self.0.store(1, Ordering::Relaxed);
+        self.0.store(why as u32, Ordering::Relaxed);
         flight.call_aside();
     }
 
-    pub(crate) fn is_set(&self) -> bool {
+    /// What the handle gets for it.
+    pub(crate) fn error(&self) -> Option<CallError> {
+        const TIMED_OUT: u32 = Lapsed::TimedOut as u32;
+        const DROPPED: u32 = Lapsed::Dropped as u32;
         // Relaxed: as above.
-        self.0.load(Ordering::Relaxed) == 1
+        match self.0.load(Ordering::Relaxed) {
+            TIMED_OUT => Some(CallError::TimedOut),
+            DROPPED => Some(CallError::Cancelled),
+            _ => None,
+        }
     }
 }

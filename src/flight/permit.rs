@@ -6,6 +6,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::Pin,
     task::{Context, Poll},
+    thread,
 };
 
 use super::{
@@ -14,7 +15,7 @@ use super::{
 };
 use crate::{
     error::Panicked,
-    panics::contain,
+    panics::{contain, discard},
     sync::Arc,
     table::{Closed, End, KeyHash, Node, Reach},
 };
@@ -159,8 +160,11 @@ impl<R: Reach> Held<R> {
             let drop_it = || work::drop_relay(self.id, Some(relay));
             let dropped = catch_unwind(AssertUnwindSafe(drop_it));
             table.abandon(self.hash, self.id, home, own);
-            if let Err(payload) = dropped {
-                resume_unwind(payload);
+            match dropped {
+                Ok(()) => {}
+                // A second panic would end the process.
+                Err(payload) if thread::panicking() => discard(payload),
+                Err(payload) => resume_unwind(payload),
             }
         }
     }
