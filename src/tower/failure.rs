@@ -105,10 +105,10 @@ impl Policy {
         why: &Alone,
     ) -> Option<Failure> {
         let of_call = || {
-            let trailer = trailers.and_then(|trailers| trailers.get(GRPC_STATUS));
-            status_of_call(trailer.or_else(|| head.headers.get(GRPC_STATUS))?)
+            let trailer = trailers.and_then(|trailers| trailers.get(&GRPC_STATUS));
+            status_of_call(trailer.or_else(|| head.headers.get(&GRPC_STATUS))?)
         };
-        let is_of_call = *why == Alone::ResponseHeader(GRPC_STATUS);
+        let is_of_call = matches!(why, Alone::ResponseHeader(name) if *name == GRPC_STATUS);
         let status = Some(head.status).filter(|_| !is_of_call).or_else(of_call)?;
         if self.is_failure(status) {
             let retry_after = head.headers.get(RETRY_AFTER).cloned();

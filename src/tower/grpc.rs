@@ -8,10 +8,11 @@ use http::{
 
 use super::Refusal;
 
-/// It is in the head of a response without a message, and in the trailers of others.
-pub(super) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+/// It is in the head of a response without a message, and in the trailers of others. A constant would be made and
+/// dropped at each comparison.
+pub(super) static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
-const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+static GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// Whether these are the headers of a request that is a call.
 pub(super) fn is_call(headers: &HeaderMap) -> bool {
@@ -45,10 +46,10 @@ pub(super) fn response(refusal: &Refusal) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert(GRPC_STATUS, HeaderValue::from_static(status));
+    headers.insert(&GRPC_STATUS, HeaderValue::from_static(status));
     // Our own sentences, which have no character that would have to be escaped.
     if let Ok(message) = HeaderValue::try_from(refusal.to_string()) {
-        headers.insert(GRPC_MESSAGE, message);
+        headers.insert(&GRPC_MESSAGE, message);
     }
     if let Some(retry_after) = refusal.retry_after() {
         headers.insert(RETRY_AFTER, retry_after);

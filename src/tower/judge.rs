@@ -88,8 +88,6 @@ impl Policy {
         if wants_fresh {
             spelling.header(&CACHE_CONTROL, &HeaderValue::from_static("no-cache"));
         }
-        let normalized =
-            if is_normalized { self.normalize(request, &mut spelling)? } else { Vec::new() };
         // Not to be mistaken for a header: its name would be empty.
         if let Some(of) = &self.key {
             spelling.part(b"");
@@ -102,21 +100,19 @@ impl Policy {
             spelling.part(b"");
             spelling.part(self.target_of(uri).as_bytes());
         }
-        for (name, value) in normalized {
-            match value {
-                Some(value) => drop(request.headers.insert(name, value)),
-                None => drop(request.headers.remove(name)),
-            }
+        // Last, since it changes the request.
+        if is_normalized {
+            self.normalize(request, &mut spelling)?;
         }
         Ok(spelling.done())
     }
 
-    /// Writes the normal forms into the key, and returns them.
+    /// Writes the normal forms into the key, and into the request unless it runs alone.
     fn normalize(
         &self,
-        request: &request::Parts,
+        request: &mut request::Parts,
         spelling: &mut Spelling,
-    ) -> Result<Vec<(HeaderName, Option<HeaderValue>)>, Alone> {
+    ) -> Result<(), Alone> {
         let mut normalized = Vec::new();
         for name in request.headers.keys() {
             let HeaderRule::Normalized(normal_form) = self.rule(name) else { continue };
@@ -130,7 +126,13 @@ impl Policy {
             }
             normalized.push((name.clone(), value));
         }
-        Ok(normalized)
+        for (name, value) in normalized {
+            match value {
+                Some(value) => drop(request.headers.insert(name, value)),
+                None => drop(request.headers.remove(name)),
+            }
+        }
+        Ok(())
     }
 
     /// The key of a request whose content has been read.
@@ -193,10 +195,9 @@ impl Policy {
         response: &response::Parts,
         body: &impl Body,
     ) -> Result<Option<u64>, Alone> {
-        // Hardly any response has it, and few have many headers: looking at their names is cheaper than a search.
-        let has_it = response.headers.keys().any(|name| *name == INCREMENTAL);
-        if has_it && is_incremental(&response.headers, &INCREMENTAL) {
-            return Err(Alone::ResponseHeader(INCREMENTAL));
+        // Without a function of the policy it was judged already. No function overrules it: it is about waiting.
+        if self.responses.is_some() && is_incremental(&response.headers, &INCREMENTAL) {
+            return Err(Alone::ResponseHeader(INCREMENTAL.clone()));
         }
         // The answer to a HEAD in HTTP/2 has a body whose hint is what `Content-Length` says, and that has ended.
         let exact = if body.is_end_stream() { Some(0) } else { body.size_hint().exact() };
@@ -247,6 +248,7 @@ fn judge_fields(fields: &HeaderMap) -> Result<(), Alone> {
             // It varies on anything, or on nobody knows what.
             name if *name == VARY => varied(value).any(|name| name.is_none()),
             name if *name == GRPC_STATUS => value != "0",
+            name if *name == INCREMENTAL => is_incremental(fields, name),
             _ => false,
         };
         if is_private {

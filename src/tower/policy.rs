@@ -267,7 +267,7 @@ impl Policy {
             (CONNECTION, HeaderRule::Nominations),
             // Some servers read it as they read `Connection`.
             (HeaderName::from_static("proxy-connection"), HeaderRule::Nominations),
-            (INCREMENTAL, HeaderRule::Incremental),
+            (INCREMENTAL.clone(), HeaderRule::Incremental),
         ];
         let rules = ignored.chain(alone).chain(directives).chain(read);
         Self {

@@ -50,7 +50,9 @@ fn incremental_requests_run_alone() {
 #[test]
 fn incremental_responses_pass_through_as_they_come() {
     on_tokio(|| async {
-        for policy in [Policy::new(), Policy::new().streams(true)] {
+        // No function overrules it.
+        let overruling = Policy::new().responses(|_, _| true);
+        for policy in [Policy::new(), Policy::new().streams(true), overruling] {
             let prepared = Prepared::default();
             let (mut sender, body) = piecewise();
             prepared.add(body, &[("incremental", "?1"), ("content-length", "4")]);
