@@ -115,18 +115,32 @@ impl<R: Reach> Follower<R> {
     where
         R::V: Clone,
     {
-        let waited = match turn {
-            Turn::Landed => Waited::Landed(self.as_mut().answer()),
+        match turn {
+            Turn::Landed => self.land(),
             // The waker goes with the follower, when the lead is where it is kept.
-            Turn::Lead => return Waited::Lead(self.take_over()),
+            Turn::Lead => Waited::Lead(self.take_over()),
             Turn::Cancelled | Turn::TimedOut => {
                 self.as_mut().leave();
+                self.drop_waker();
                 if let Turn::Cancelled = turn { Waited::Cancelled } else { Waited::TimedOut }
             }
-        };
-        // Last: its `Drop` may panic, and a place or a call must not be lost by that.
+        }
+    }
+
+    #[inline(always)]
+    fn land(mut self: Pin<&mut Self>) -> Waited<R>
+    where
+        R::V: Clone,
+    {
+        let answer = self.as_mut().answer();
+        self.drop_waker();
+        Waited::Landed(answer)
+    }
+
+    /// Last: its `Drop` may panic, and a place or a call must not be lost by that.
+    #[inline(always)]
+    fn drop_waker(self: Pin<&mut Self>) {
         drop(self.project().waiter.take_waker());
-        waited
     }
 
     #[inline(always)]
@@ -222,7 +236,7 @@ where
             }
             // One visit for each call: who was called to decline does so once.
             if self.is_landed() {
-                return Poll::Ready(self.conclude(Turn::Landed));
+                return Poll::Ready(self.land());
             }
         }
     }
