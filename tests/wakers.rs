@@ -388,7 +388,9 @@ fn g06_waker_that_panics_when_its_task_takes_over_keeps_no_handle_waiting() {
         let (task, handle) = call.task(async { 0 }).expect("no limit");
         let mut handle = Polled::pending(handle);
         // It drops the task while it unwinds.
-        let mut task = Box::pin(async { task.await });
+        let mut task = Box::pin(async {
+            task.await;
+        });
         drop(leader);
         let waker = panics_when_armed();
         IS_ARMED.set(true);
