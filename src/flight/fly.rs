@@ -334,7 +334,7 @@ where
                     return self.go_on_with_relay(cx);
                 }
                 lead.expect_end();
-                let polled = lead.as_mut().poll(this.work, cx);
+                let polled = lead.as_mut().poll_own(this.work, cx);
                 (lead, polled)
             }
             StageProj::Leading { mut lead } => match this.enter.begin(lead.as_mut()) {

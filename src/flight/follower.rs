@@ -195,18 +195,30 @@ impl<R: Reach> Follower<R> {
     fn leave(self: Pin<&mut Self>) {
         let mut this = self.project();
         let Some(flight) = this.waiter.as_mut().take_flight() else { return };
+        if flight.outcome().is_none() && flight.leave(this.ticket.who()) {
+            bury(this.table, *this.hash, flight, *this.since);
+            return;
+        }
         let (table, id) = (this.table.table(), flight.id());
-        let is_dead = flight.outcome().is_none() && flight.leave(this.ticket.who());
-        let buried = match is_dead {
-            true => table.bury(*this.hash, &flight),
-            false => Buried::Over(None),
-        };
-        if let Buried::Led = buried {
+        table.tell(id, |observer| observer.left(id, table.waited(*this.since)));
+    }
+}
+
+/// Step 5 of a follower that has left a dead flight.
+#[cold]
+#[inline(never)]
+fn bury<R: Reach>(reach: &R, hash: KeyHash, flight: Arc<Flight<R::V>>, since: Stamp) {
+    let (table, id) = (reach.table(), flight.id());
+    match table.bury(hash, &flight) {
+        Buried::Led => {
             table.tell(id, |observer| observer.taken_over(id));
             // Its work is still in it, and goes as that of a leader does (G1).
-            drop(Permit::taken_over(this.table.clone(), *this.hash, flight));
-        } else {
-            table.tell(id, |observer| observer.left(id, table.waited(*this.since)));
+            drop(Permit::taken_over(reach.clone(), hash, flight));
+        }
+        buried @ Buried::Over(_) => {
+            table.tell(id, |observer| observer.left(id, table.waited(since)));
+            // Last: the `Drop` of the key may panic.
+            drop(buried);
         }
     }
 }

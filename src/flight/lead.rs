@@ -198,10 +198,17 @@ impl<R: Reach> Lead<R> {
         if held.has_relay() {
             return held.poll_relay(cx);
         }
-        if held.is_watched() {
-            return poll_watched(held, work, cx);
-        }
-        work.poll(held.id, cx)
+        poll_own(held, work, cx)
+    }
+
+    /// The same of a lead that has none of its leader's.
+    #[inline(always)]
+    pub(crate) fn poll_own(
+        self: Pin<&mut Self>,
+        work: Pin<&mut impl Job<R::V>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<R::V, Payload>> {
+        poll_own(self.project().held, work, cx)
     }
 
     /// Before the lead of a flight is dropped: ends the work of its leader.
@@ -234,6 +241,18 @@ impl<R: Reach> Lead<R> {
         let this = self.project();
         this.held.panicked(Some(this.node), payload);
     }
+}
+
+#[inline(always)]
+fn poll_own<R: Reach>(
+    held: &Held<R>,
+    work: Pin<&mut impl Job<R::V>>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<R::V, Payload>> {
+    if held.is_watched() {
+        return poll_watched(held, work, cx);
+    }
+    work.poll(held.id, cx)
 }
 
 /// Inside of what the observer puts around it.
