@@ -475,12 +475,20 @@ where
             let (value, followers) = lead.land(value);
             Ok(Outcome { value, role: Role::Led { followers } })
         }
-        Err(payload) => {
-            lead.panicked(&*payload);
-            if let Some(patience) = patience {
-                contain(|| patience.stop());
-            }
-            resume_unwind(payload)
-        }
+        Err(payload) => finish_panicking(lead, payload, patience),
     }
+}
+
+#[cold]
+#[inline(never)]
+fn finish_panicking<R: Reach>(
+    lead: Pin<&mut Lead<R>>,
+    payload: work::Payload,
+    patience: Option<&mut Patience>,
+) -> ! {
+    lead.panicked(&*payload);
+    if let Some(patience) = patience {
+        contain(|| patience.stop());
+    }
+    resume_unwind(payload)
 }
