@@ -54,8 +54,10 @@ impl Soak {
                     // It may have gone on with another's work.
                     None if value.is_relay() || value.is_of(own) => {}
                     None => {
-                        // A task that is dropped leaves its handle behind, which is not counted.
-                        if kind != Kind::Task {
+                        // A task that is dropped, or gives up in time, leaves its handle behind, which is
+                        // not counted.
+                        let may_give_up = kind == Kind::Spawn && options.timeout.is_some();
+                        if kind != Kind::Task && !may_give_up {
                             value.joined();
                         }
                         // The work of a handle is its task's, which may have been dropped.
